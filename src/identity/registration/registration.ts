@@ -1,0 +1,63 @@
+import type { SpiffeId } from '../spiffe/id.js';
+
+/** A pod as the identity side sees it: what is needed to select it and to write its SPIFFE ID. */
+export interface PodFacts {
+  readonly namespace: string;
+  readonly name: string;
+  readonly uid: string;
+  readonly serviceAccount: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly annotations: Readonly<Record<string, string>>;
+  /** Empty until the pod is bound. */
+  readonly nodeName: string;
+  /** Images of its containers as written, with digests where known. */
+  readonly images: readonly string[];
+  readonly privileged: boolean;
+  readonly ip?: string;
+}
+
+/** Selects processes outside Kubernetes; every field that is set must match the kernel's facts. */
+export interface ProcessSelector {
+  readonly uid?: number;
+  readonly gid?: number;
+  readonly supplementaryGid?: number;
+  /** Absolute path of the executable. */
+  readonly path?: string;
+  /** Hex SHA-256 of the executable. */
+  readonly sha256?: string;
+}
+
+/** Who a registration is for. */
+export type RegistrationSubject =
+  | { readonly kind: 'pod'; readonly namespace: string; readonly name: string; readonly uid: string }
+  | { readonly kind: 'process'; readonly selector: ProcessSelector };
+
+/** Where a registration comes from: the resource that asked for it. */
+export interface IdentityRef {
+  readonly kind: 'WorkloadIdentity' | 'ClusterWorkloadIdentity';
+  /** Empty for the cluster-scoped kind. */
+  readonly namespace: string;
+  readonly name: string;
+}
+
+/** One subject × one identity: what the CA may sign for it. The unit that agents sync and cache. */
+export interface Registration {
+  /** Stable for the same subject and identity, e.g. `pod-uid/ns/name`; the key everywhere. */
+  readonly id: string;
+  readonly subject: RegistrationSubject;
+  /** The node whose agent holds this registration; empty = every agent (processes). */
+  readonly nodeName: string;
+  readonly spiffeId: SpiffeId;
+  readonly x509TtlSeconds: number;
+  readonly jwtTtlSeconds: number;
+  readonly dnsNames: readonly string[];
+  /** Unique per subject; the operator's name for this identity (Workload API). May be empty. */
+  readonly hint: string;
+  /** Names of foreign trust domains whose bundles the workload gets. */
+  readonly federatesWith: readonly string[];
+  /** JWT audiences that may be asked for; empty = any. */
+  readonly audiences: readonly string[];
+  readonly identity: IdentityRef;
+  /** Changes whenever any field above changes: an agent re-signs when it differs. */
+  readonly revision: string;
+}

@@ -1,0 +1,90 @@
+import type { Registration } from '../identity/registration/registration.js';
+import type { TrustBundle } from '../identity/spiffe/bundle.js';
+
+/**
+ * What an agent asks of a server. In `signet dev` the server's object is called directly; in a cluster the same
+ * interface runs over gRPC with mTLS.
+ *
+ * Streams are async iterables that end only when `signal` is aborted or the connection breaks; the caller then starts
+ * again and gets a snapshot first. A slow consumer never makes the producer buffer: missed updates are merged into the
+ * next one.
+ */
+export interface NodeApi {
+  /** The registrations of the caller's node: first a snapshot, then changes. */
+  sync(signal: AbortSignal): AsyncIterable<SyncUpdate>;
+  /** The bundles the node's workloads need: each message is the whole state. */
+  bundles(signal: AbortSignal): AsyncIterable<BundleUpdate>;
+  /** Signs X.509-SVIDs, at most {@link MAX_SIGN_BATCH}; one result per request, in order. One failure fails one. */
+  signX509(requests: readonly SignX509Request[], signal?: AbortSignal): Promise<readonly SignX509Result[]>;
+  /** Signs JWT-SVIDs, at most {@link MAX_SIGN_BATCH}; one result per request, in order. */
+  signJwt(requests: readonly SignJwtRequest[], signal?: AbortSignal): Promise<readonly SignJwtResult[]>;
+}
+
+/** The most requests in one batch. */
+export const MAX_SIGN_BATCH = 500;
+
+/** Registrations that came, changed or went. */
+export interface SyncUpdate {
+  /** True for the first message: what is not in `upserts` is gone. */
+  readonly snapshot: boolean;
+  readonly upserts: readonly Registration[];
+  /** IDs of registrations that are no more. */
+  readonly removed: readonly string[];
+}
+
+/** The own bundle and the foreign ones, and what must be signed anew. */
+export interface BundleUpdate {
+  readonly own: TrustBundle;
+  readonly federated: readonly TrustBundle[];
+  /** Subject key IDs (hex) of authorities that are tainted: SVIDs signed by them are replaced at once. */
+  readonly taintedX509: readonly string[];
+  /** Key IDs of tainted or revoked JWT authorities. */
+  readonly taintedJwt: readonly string[];
+}
+
+export interface SignX509Request {
+  readonly registrationId: string;
+  /** PKCS#10, DER. Only its public key is used; its signature proves possession. */
+  readonly csr: Uint8Array;
+}
+
+/** A refusal that names its reason. Only `retryable` ones are worth asking again. */
+export interface SignRefusal {
+  readonly ok: false;
+  readonly code: string;
+  readonly message: string;
+  readonly retryable: boolean;
+}
+
+export interface SignedX509 {
+  readonly ok: true;
+  /** Leaf first, then intermediates; no root. DER. */
+  readonly chain: readonly Uint8Array[];
+  /** Milliseconds since the epoch, as in the leaf. */
+  readonly notBefore: number;
+  readonly notAfter: number;
+  /** Hex serial number of the leaf. */
+  readonly serial: string;
+  /** Subject key ID (hex) of the authority that signed. */
+  readonly authorityId: string;
+}
+
+export type SignX509Result = SignedX509 | SignRefusal;
+
+export interface SignJwtRequest {
+  readonly registrationId: string;
+  /** At least one. */
+  readonly audience: readonly string[];
+}
+
+export interface SignedJwt {
+  readonly ok: true;
+  /** JWS compact. */
+  readonly token: string;
+  /** Milliseconds since the epoch. */
+  readonly issuedAt: number;
+  readonly expiresAt: number;
+  readonly keyId: string;
+}
+
+export type SignJwtResult = SignedJwt | SignRefusal;
