@@ -91,7 +91,10 @@ module.exports = {
         path: '^src/(access|identity/registration|identity/spiffe|resources)/',
         pathNot: '[.]test[.]ts$',
       },
-      to: { path: '^(node:)?(fs|net|http|https|http2|tls|dns|child_process|worker_threads|os|dgram)(/.*)?$' },
+      to: {
+        dependencyTypes: ['core'],
+        path: '^(node:)?(fs|fs/promises|net|http|https|http2|tls|dns|child_process|worker_threads|os|dgram)$',
+      },
     },
   ],
   options: {
