@@ -1,0 +1,71 @@
+import { InvalidArgumentError, Option } from 'commander';
+import { stringify } from 'yaml';
+import type { CliIo } from './io.js';
+
+const FORMATS = ['text', 'json', 'yaml'] as const;
+export type OutputFormat = (typeof FORMATS)[number];
+
+/** `--output text|json|yaml`, the same for every command. */
+export function outputOption(): Option {
+  return new Option('-o, --output <format>', 'how the answer is written').choices([...FORMATS]).default('text');
+}
+
+/** Writes an answer: `value` for programs, `text` for people. One JSON document is one line, so streams can be read by line. */
+export function answer(io: CliIo, format: OutputFormat, value: unknown, text: () => string): void {
+  switch (format) {
+    case 'json':
+      io.stdout(`${JSON.stringify(value)}\n`);
+      return;
+    case 'yaml':
+      io.stdout(`---\n${stringify(value)}`);
+      return;
+    case 'text': {
+      const lines = text();
+      io.stdout(lines.endsWith('\n') ? lines : `${lines}\n`);
+      return;
+    }
+  }
+}
+
+/** Columns padded to their widest cell, two spaces between, as kubectl prints them. */
+export function table(header: readonly string[], rows: readonly (readonly string[])[]): string {
+  const widths = header.map((title, column) =>
+    Math.max(title.length, ...rows.map((row) => (row[column] ?? '').length)),
+  );
+  const line = (cells: readonly string[]): string =>
+    cells
+      .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+      .join('  ')
+      .trimEnd();
+  return [header, ...rows].map(line).join('\n');
+}
+
+/** RFC 3339 without fractions, from milliseconds. */
+export function time(ms: number): string {
+  return new Date(ms).toISOString().replace(/\.\d{3}Z$/, 'Z');
+}
+
+/** "in 59m" or "12s ago": how kubectl tells a distance in time. */
+export function distance(fromMs: number, toMs: number): string {
+  const seconds = Math.round(Math.abs(toMs - fromMs) / 1000);
+  const text =
+    seconds < 120
+      ? `${seconds}s`
+      : seconds < 7200
+        ? `${Math.round(seconds / 60)}m`
+        : seconds < 172_800
+          ? `${Math.round(seconds / 3600)}h`
+          : `${Math.round(seconds / 86_400)}d`;
+  return toMs >= fromMs ? `in ${text}` : `${text} ago`;
+}
+
+/** A commander parser for a count within bounds. */
+export function count(min: number, max: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (!Number.isInteger(value) || value < min || value > max) {
+      throw new InvalidArgumentError(`"${text}" is no whole number from ${min} to ${max}.`);
+    }
+    return value;
+  };
+}
