@@ -1,4 +1,4 @@
-import type { Registration } from '../identity/registration/registration.js';
+import type { ProcessFacts, Registration } from '../identity/registration/registration.js';
 import type { TrustBundle } from '../identity/spiffe/bundle.js';
 
 /**
@@ -18,14 +18,27 @@ export interface NodeApi {
   signX509(requests: readonly SignX509Request[], signal?: AbortSignal): Promise<readonly SignX509Result[]>;
   /** Signs JWT-SVIDs, at most {@link MAX_SIGN_BATCH}; one result per request, in order. */
   signJwt(requests: readonly SignJwtRequest[], signal?: AbortSignal): Promise<readonly SignJwtResult[]>;
+  /**
+   * Why this workload of the caller's node has no identity: which identities came nearest, and which selector missed.
+   * At most 1 KiB of text for a person. Asked only when a caller is about to be refused. Optional: a server that
+   * cannot say leaves it out.
+   */
+  explain?(subject: ExplainSubject, signal?: AbortSignal): Promise<string>;
 }
+
+/** Whose missing identity is to be explained. */
+export type ExplainSubject =
+  { readonly kind: 'pod'; readonly uid: string } | { readonly kind: 'process'; readonly facts: ProcessFacts };
 
 /** The most requests in one batch. */
 export const MAX_SIGN_BATCH = 500;
 
 /** Registrations that came, changed or went. */
 export interface SyncUpdate {
-  /** True for the first message: what is not in `upserts` is gone. */
+  /**
+   * True for the first message, and again when the reader fell so far behind that the whole is less than what it
+   * missed: what is not in `upserts` is gone.
+   */
   readonly snapshot: boolean;
   readonly upserts: readonly Registration[];
   /** IDs of registrations that are no more. */

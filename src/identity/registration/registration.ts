@@ -27,6 +27,17 @@ export interface ProcessSelector {
   readonly sha256?: string;
 }
 
+/** What the kernel says about a process: what a {@link ProcessSelector} is held against. */
+export interface ProcessFacts {
+  readonly uid: number;
+  readonly gid: number;
+  readonly supplementaryGids: readonly number[];
+  /** Absolute path of the executable; unset when it could not be read. */
+  readonly path?: string;
+  /** Hex SHA-256 of the executable; unset when it could not be read. */
+  readonly sha256?: string;
+}
+
 /** Who a registration is for. */
 export type RegistrationSubject =
   | { readonly kind: 'pod'; readonly namespace: string; readonly name: string; readonly uid: string }
