@@ -1,0 +1,21 @@
+// Builds the real parts ahead of the tests: `node test/rig/build.mjs [name…]`, all of them unless named.
+import '../support/run-typescript.mjs';
+
+const { built } = await import('./cache.ts');
+const { parts } = await import('./rig.ts');
+
+const wanted = process.argv.slice(2);
+const unknown = wanted.filter((name) => !(name in parts));
+if (unknown.length > 0) {
+  console.error(`rig: no part ${unknown.join(', ')}; there are ${Object.keys(parts).join(', ')}`);
+  process.exit(2);
+}
+for (const [name, part] of Object.entries(parts)) {
+  if (wanted.length > 0 && !wanted.includes(name)) continue;
+  try {
+    console.log(`${name}\t${await built(part)}`);
+  } catch (error) {
+    console.error(`rig: ${name}: ${error.message}`);
+    process.exitCode = 1;
+  }
+}
