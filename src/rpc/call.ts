@@ -1,0 +1,266 @@
+import type {
+  Metadata,
+  ServerDuplexStream,
+  ServerUnaryCall,
+  ServerWritableStream,
+  sendUnaryData,
+} from '@grpc/grpc-js';
+import type { Clock } from '../lib/clock.js';
+import type { Logger } from '../lib/logger.js';
+import type { Connection, ConnectionPool, RunningCall } from './connections.js';
+import type { RpcLimits } from './limits.js';
+import type {
+  BidiHandler,
+  CallContext,
+  MessageSink,
+  Peer,
+  ServerStreamHandler,
+  UnaryHandler,
+} from './service.js';
+import { StatusError } from './service.js';
+import { wireStatus } from './status.js';
+
+/** What every adapter needs. */
+export interface CallEnvironment {
+  readonly connections: ConnectionPool;
+  readonly limits: Pick<RpcLimits, 'unaryDeadlineMs'>;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/** The part of the library's call objects that all kinds have. */
+interface LibraryCall {
+  readonly metadata: Metadata;
+  getPeer(): string;
+  getPath(): string;
+  once(event: 'cancelled', listener: () => void): unknown;
+}
+
+/** Writes that may wait on one stream. A handler that awaits each has one. */
+const MOST_WAITING_WRITES = 16;
+
+/** A call in our own terms. The signal is made on first use, since most unary handlers never look. */
+class ActiveCall implements CallContext, RunningCall {
+  readonly peer: Peer;
+  readonly #connection: Connection;
+  readonly #metadata: Metadata;
+  readonly #onEnd: (reason: StatusError | undefined) => void;
+  #controller: AbortController | undefined;
+  #ended = false;
+  #reason: StatusError | undefined;
+
+  constructor(connection: Connection, call: LibraryCall, onEnd: (reason: StatusError | undefined) => void) {
+    this.peer = connection.peer;
+    this.#connection = connection;
+    this.#metadata = call.metadata;
+    this.#onEnd = onEnd;
+    connection.calls.add(this);
+    // The library says 'cancelled' for a client that went, and for a deadline that passed.
+    call.once('cancelled', () =>
+      this.#end(new StatusError('Cancelled', 'the call has ended: cancelled, or its deadline passed'), false),
+    );
+  }
+
+  get ended(): boolean {
+    return this.#ended;
+  }
+
+  get signal(): AbortSignal {
+    this.#controller ??= new AbortController();
+    if (this.#reason !== undefined && !this.#controller.signal.aborted) this.#controller.abort(this.#reason);
+    return this.#controller.signal;
+  }
+
+  metadata(key: string): string | undefined {
+    const value = this.#metadata.get(key)[0];
+    return typeof value === 'string' ? value : undefined;
+  }
+
+  abort(reason: StatusError): void {
+    this.#end(reason, true);
+  }
+
+  /** The handler is done: nothing is aborted. True the first time only. */
+  finish(): boolean {
+    if (this.#ended) return false;
+    this.#ended = true;
+    this.#connection.calls.delete(this);
+    return true;
+  }
+
+  #end(reason: StatusError, tell: boolean): void {
+    if (!this.finish()) return;
+    this.#reason = reason;
+    this.#onEnd(tell ? reason : undefined);
+    this.#controller?.abort(reason);
+  }
+}
+
+/** The connection of a call; undefined when its socket closed a moment ago. */
+function connectionOf(call: LibraryCall, environment: CallEnvironment): Connection | undefined {
+  return environment.connections.get(call.getPeer());
+}
+
+/** What the client is told of an error; what is not for it goes to the log. */
+function report(
+  error: unknown,
+  call: LibraryCall,
+  peer: Peer,
+  logger: Logger,
+): { code: number; details: string } {
+  if (!(error instanceof StatusError)) {
+    logger.error('a handler failed', {
+      method: call.getPath(),
+      listener: peer.listener,
+      error: error instanceof Error ? (error.stack ?? error.message) : String(error),
+    });
+  }
+  return wireStatus(error);
+}
+
+const gone = new StatusError('Unavailable', 'the connection is closing');
+
+/** A unary handler as the library wants it. */
+export function adaptUnary(
+  handler: UnaryHandler<unknown, unknown>,
+  environment: CallEnvironment,
+): (call: ServerUnaryCall<unknown, unknown>, callback: sendUnaryData<unknown>) => void {
+  const { clock, limits, logger } = environment;
+  return (call, callback) => {
+    const connection = connectionOf(call, environment);
+    if (connection === undefined) {
+      callback(wireStatus(gone));
+      return;
+    }
+    const context = new ActiveCall(connection, call, (reason) => {
+      deadline.cancel();
+      if (reason !== undefined) callback(wireStatus(reason));
+    });
+    const deadline = clock.after(limits.unaryDeadlineMs, () =>
+      context.abort(
+        new StatusError('DeadlineExceeded', `the server had no answer within ${limits.unaryDeadlineMs} ms`),
+      ),
+    );
+    const fail = (error: unknown): void => {
+      if (!context.finish()) return;
+      deadline.cancel();
+      callback(report(error, call, connection.peer, logger));
+    };
+    try {
+      handler(call.request, context).then((response) => {
+        if (!context.finish()) return;
+        deadline.cancel();
+        callback(null, response);
+      }, fail);
+    } catch (error) {
+      fail(error);
+    }
+  };
+}
+
+/** The sink of a stream, over the library's writable side. */
+class StreamSink implements MessageSink<unknown> {
+  readonly #call: ServerWritableStream<unknown, unknown> | ServerDuplexStream<unknown, unknown>;
+  readonly #waiting = new Set<(reason: StatusError) => void>();
+  #closed: StatusError | undefined;
+
+  constructor(call: ServerWritableStream<unknown, unknown> | ServerDuplexStream<unknown, unknown>) {
+    this.#call = call;
+  }
+
+  write(message: unknown): Promise<void> {
+    const written = new Promise<void>((resolve, reject) => {
+      if (this.#closed !== undefined) {
+        reject(this.#closed);
+        return;
+      }
+      if (this.#waiting.size >= MOST_WAITING_WRITES) {
+        reject(
+          new StatusError(
+            'ResourceExhausted',
+            `${MOST_WAITING_WRITES} writes wait already: await each write`,
+          ),
+        );
+        return;
+      }
+      this.#waiting.add(reject);
+      this.#call.write(message, (error?: Error | null) => {
+        if (!this.#waiting.delete(reject)) return;
+        if (error === null || error === undefined) resolve();
+        else reject(new StatusError('Cancelled', 'the stream broke', { cause: error }));
+      });
+    });
+    // A handler that does not wait must not bring the process down when the client goes.
+    written.catch(() => undefined);
+    return written;
+  }
+
+  close(reason: StatusError): void {
+    this.#closed = reason;
+    for (const reject of this.#waiting) reject(reason);
+    this.#waiting.clear();
+  }
+}
+
+const over = new StatusError('Cancelled', 'the call has ended');
+
+function runStream(
+  call: ServerWritableStream<unknown, unknown> | ServerDuplexStream<unknown, unknown>,
+  environment: CallEnvironment,
+  run: (context: ActiveCall, sink: StreamSink) => Promise<void>,
+): void {
+  const connection = connectionOf(call, environment);
+  if (connection === undefined) {
+    call.emit('error', wireStatus(gone));
+    return;
+  }
+  const sink = new StreamSink(call);
+  const context = new ActiveCall(connection, call, (reason) => {
+    sink.close(reason ?? over);
+    if (reason !== undefined) call.emit('error', wireStatus(reason));
+  });
+  const fail = (error: unknown): void => {
+    if (!context.finish()) return;
+    sink.close(over);
+    call.emit('error', report(error, call, connection.peer, environment.logger));
+  };
+  try {
+    run(context, sink).then(() => {
+      if (!context.finish()) return;
+      sink.close(over);
+      call.end();
+    }, fail);
+  } catch (error) {
+    fail(error);
+  }
+}
+
+/** A server-stream handler as the library wants it. */
+export function adaptServerStream(
+  handler: ServerStreamHandler<unknown, unknown>,
+  environment: CallEnvironment,
+): (call: ServerWritableStream<unknown, unknown>) => void {
+  return (call) => runStream(call, environment, (context, sink) => handler(call.request, context, sink));
+}
+
+/** A bidirectional handler as the library wants it. */
+export function adaptBidi(
+  handler: BidiHandler<unknown, unknown>,
+  environment: CallEnvironment,
+): (call: ServerDuplexStream<unknown, unknown>) => void {
+  return (call) =>
+    runStream(call, environment, (context, sink) => handler(requestsOf(call, context), context, sink));
+}
+
+/** The client's messages, one read at a time; ends when the client has said all, throws when the call ends. */
+async function* requestsOf(
+  call: ServerDuplexStream<unknown, unknown>,
+  context: ActiveCall,
+): AsyncGenerator<unknown, void, void> {
+  try {
+    // The iterator must not destroy the call when a handler stops listening: it may still want to write.
+    for await (const message of call.iterator({ destroyOnReturn: false })) yield message as unknown;
+  } catch (error) {
+    throw context.ended ? over : error;
+  }
+}

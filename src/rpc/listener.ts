@@ -1,0 +1,179 @@
+import type { Server, Socket } from 'node:net';
+import { createServer } from 'node:net';
+import { setImmediate as turn } from 'node:timers/promises';
+import type { Clock } from '../lib/clock.js';
+import { BugError } from '../lib/errors.js';
+import type { Logger } from '../lib/logger.js';
+import type { Random } from '../lib/random.js';
+import type { Connection, ConnectionPool, Share } from './connections.js';
+import type { HeldPeerCredentials, PeerCredentialsReader } from './peer/reader.js';
+import { StatusError } from './service.js';
+import type { SocketFile } from './socket-file.js';
+import { listenAt } from './socket-file.js';
+
+export interface ListenUnixOptions {
+  /** Absolute path of the socket file. */
+  readonly path: string;
+  /** Permission bits of the socket file. */
+  readonly mode: number;
+  /** Permission bits of directories made on the way; 0755 unless said. */
+  readonly directoryMode?: number;
+  /** Becomes `Peer.listener`. */
+  readonly name: string;
+  /** Whether `Peer.credentials` is filled in. A peer that the kernel does not vouch for is then refused. */
+  readonly peerCredentials: boolean;
+  /** At most so many connections; `maxConnectionsPerListener` unless said. */
+  readonly maxConnections?: number;
+}
+
+/** One socket that is open. */
+export interface RpcListener {
+  readonly path: string;
+  readonly name: string;
+  /** Open connections. */
+  readonly connections: number;
+  /** Stops listening, ends its calls with `Unavailable`, closes its connections, removes the socket file. */
+  close(): Promise<void>;
+}
+
+/** What a listener needs of its server. */
+export interface ListenerParts {
+  readonly options: ListenUnixOptions;
+  readonly maxConnections: number;
+  readonly pool: ConnectionPool;
+  readonly reader: PeerCredentialsReader | undefined;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** Hands an accepted connection to the HTTP/2 server. */
+  readonly inject: (socket: Socket) => void;
+  readonly onClose: () => void;
+}
+
+/** How often refusals are logged for one listener, in milliseconds: whoever floods it shall not flood the log. */
+const REFUSAL_LOG_MS = 10_000;
+
+/** A unix socket whose connections are counted, vouched for by the kernel, and handed on. */
+export class UnixListener implements RpcListener {
+  readonly #parts: ListenerParts;
+  readonly #server: Server;
+  readonly #share: Share;
+  #file: SocketFile | undefined;
+  #accepting = false;
+  #closed: Promise<void> | undefined;
+  #refused = 0;
+  #loggedAt = Number.NEGATIVE_INFINITY;
+
+  constructor(parts: ListenerParts) {
+    this.#parts = parts;
+    this.#share = { name: parts.options.name, max: parts.maxConnections, count: 0 };
+    this.#server = createServer((socket) => this.#accept(socket));
+  }
+
+  get path(): string {
+    return this.#parts.options.path;
+  }
+
+  get name(): string {
+    return this.#parts.options.name;
+  }
+
+  get connections(): number {
+    return this.#share.count;
+  }
+
+  async open(random: Random): Promise<void> {
+    this.#file = await listenAt(this.#server, this.#parts.options, random);
+    this.#server.on('error', (error) =>
+      this.#parts.logger.error('a listener failed', { error: error.message }),
+    );
+    this.#accepting = true;
+  }
+
+  /** New connections are closed at once from now on. */
+  refuse(): void {
+    this.#accepting = false;
+  }
+
+  close(): Promise<void> {
+    this.#closed ??= this.#close();
+    return this.#closed;
+  }
+
+  async #close(): Promise<void> {
+    this.refuse();
+    // Before the socket stops to answer, so that nobody takes the file for a dead process's meanwhile.
+    await this.#file?.remove();
+    const stopped = new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    const reason = new StatusError('Unavailable', 'the server is closing this socket; try again');
+    const connections = [...this.#parts.pool.of(this.name)];
+    for (const { calls } of connections) for (const call of [...calls]) call.abort(reason);
+    // The statuses are written within these turns as far as the clients read; what the kernel has, it delivers.
+    if (connections.length > 0) for (let left = 4; left > 0; left--) await turn();
+    await Promise.all(
+      connections.map(async ({ socket }) => {
+        if (socket.closed) return;
+        const closed = new Promise((resolve) => socket.once('close', resolve));
+        socket.destroy();
+        await closed;
+      }),
+    );
+    await stopped;
+    this.#parts.onClose();
+  }
+
+  #accept(socket: Socket): void {
+    const { pool, logger } = this.#parts;
+    socket.on('error', (error) => logger.debug('a connection broke', { error: error.message }));
+    if (!this.#accepting || !pool.enter(this.#share)) {
+      this.#refuse(socket, this.#accepting ? 'too many connections' : 'not open');
+      return;
+    }
+    let credentials: HeldPeerCredentials | undefined;
+    socket.once('close', () => {
+      pool.leave(this.#share);
+      credentials?.close();
+    });
+    try {
+      credentials = this.#parts.reader?.read(socket);
+    } catch (error) {
+      this.#refuse(socket, error instanceof Error ? error.message : String(error));
+      return;
+    }
+    const connection: Connection = {
+      peer: {
+        listener: this.name,
+        connectionId: pool.nextId(),
+        ...(credentials === undefined ? {} : { credentials }),
+      },
+      calls: new Set(),
+      socket,
+    };
+    pool.add(connection);
+    nameConnection(socket, connection.peer.connectionId);
+    this.#parts.inject(socket);
+  }
+
+  #refuse(socket: Socket, reason: string): void {
+    socket.destroy();
+    this.#refused++;
+    const now = this.#parts.clock.monotonic();
+    if (now - this.#loggedAt < REFUSAL_LOG_MS) return;
+    this.#loggedAt = now;
+    this.#parts.logger.warn('connections refused', {
+      reason,
+      refused: this.#refused,
+      open: this.#share.count,
+    });
+    this.#refused = 0;
+  }
+}
+
+/**
+ * Gives the connection the address that the library hands to handlers as their peer. It is ours alone: nothing that the
+ * client sends gets near it.
+ */
+function nameConnection(socket: Socket, connectionId: string): void {
+  if (socket.remoteAddress !== undefined)
+    throw new BugError('a unix socket has no remote address of its own');
+  Object.defineProperty(socket, 'remoteAddress', { value: connectionId });
+}

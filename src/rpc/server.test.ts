@@ -1,0 +1,600 @@
+import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
+import { mkdtemp, rm, stat } from 'node:fs/promises';
+import { connect as connectHttp2 } from 'node:http2';
+import type { Socket } from 'node:net';
+import { connect } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { FakeClock } from '../../test/support/fake-clock.js';
+import type { Logger } from '../lib/logger.js';
+import { silentLogger } from '../lib/logger.js';
+import type { RpcConnection } from './client.js';
+import { RpcError, connectUnix } from './client.js';
+import { HealthService } from './gen/grpc/health/v1/health.js';
+import { AdminService } from './gen/signet/admin/v1/admin.js';
+import { SpiffeWorkloadAPIService, X509SVIDResponse } from './gen/spiffe/workload.js';
+import { SecretDiscoveryServiceService } from './gen/envoy/secret/sds.js';
+import type { ListenUnixOptions, RpcListener } from './listener.js';
+import type { RpcServer, RpcServerOptions } from './server.js';
+import { createRpcServer } from './server.js';
+import type { CallContext, MessageSink } from './service.js';
+import { StatusError } from './service.js';
+
+let directory: string;
+const closers: (() => Promise<void> | void)[] = [];
+
+beforeEach(async () => {
+  directory = await mkdtemp(join(tmpdir(), 'signet-rpc-'));
+});
+
+afterEach(async () => {
+  for (const close of closers.splice(0).reverse()) await close();
+  await rm(directory, { recursive: true, force: true });
+});
+
+function serverWith(options: Partial<RpcServerOptions> = {}): RpcServer {
+  const server = createRpcServer({ logger: silentLogger, ...options });
+  closers.push(() => server.close());
+  return server;
+}
+
+function listen(server: RpcServer, options: Partial<ListenUnixOptions> = {}): Promise<RpcListener> {
+  return server.listenUnix({
+    path: join(directory, 'api.sock'),
+    mode: 0o600,
+    name: 'shared',
+    peerCredentials: false,
+    ...options,
+  });
+}
+
+function dial(path = join(directory, 'api.sock')): RpcConnection {
+  const connection = connectUnix(path);
+  closers.push(() => connection.close());
+  return connection;
+}
+
+/** Resolves when a context's signal is aborted, with its reason. */
+function aborted(context: CallContext): Promise<unknown> {
+  return new Promise((resolve) => {
+    if (context.signal.aborted) resolve(context.signal.reason);
+    context.signal.addEventListener('abort', () => resolve(context.signal.reason), { once: true });
+  });
+}
+
+/** Collects what is logged. */
+function recorder(): { logger: Logger; lines: { level: string; message: string; fields: unknown }[] } {
+  const lines: { level: string; message: string; fields: unknown }[] = [];
+  const at = (level: string) => (message: string, fields?: unknown) =>
+    void lines.push({ level, message, fields });
+  const logger: Logger = {
+    debug: at('debug'),
+    info: at('info'),
+    warn: at('warn'),
+    error: at('error'),
+    child: () => logger,
+  };
+  return { logger, lines };
+}
+
+async function failure(promise: Promise<unknown>): Promise<RpcError> {
+  try {
+    await promise;
+  } catch (error) {
+    if (error instanceof RpcError) return error;
+    throw error;
+  }
+  throw new Error('the call did not fail');
+}
+
+async function collect<T>(stream: AsyncIterable<T>): Promise<T[]> {
+  const all: T[] = [];
+  for await (const message of stream) all.push(message);
+  return all;
+}
+
+async function* from<T>(...items: T[]): AsyncGenerator<T, void, void> {
+  for (const item of items) yield item;
+}
+
+const svid = (hint: string): X509SVIDResponse => ({
+  svids: [
+    {
+      spiffeId: 'spiffe://example.org/a',
+      x509Svid: Buffer.alloc(0),
+      x509SvidKey: Buffer.alloc(0),
+      bundle: Buffer.alloc(0),
+      hint,
+    },
+  ],
+  crl: [],
+  federatedBundles: {},
+});
+
+describe('calls', () => {
+  it('answers a unary call, a server stream and a bidirectional stream', async () => {
+    const server = serverWith();
+    server.service(SpiffeWorkloadAPIService, {
+      fetchJwtsvid: async (request) => ({
+        svids: request.audience.map((audience) => ({ spiffeId: request.spiffeId, svid: audience, hint: '' })),
+      }),
+      fetchX509Svid: async (_request, _context, sink) => {
+        await sink.write(svid('one'));
+        await sink.write(X509SVIDResponse.encode(svid('two')).finish());
+      },
+    });
+    server.service(SecretDiscoveryServiceService, {
+      streamSecrets: async (requests, _context, sink) => {
+        for await (const request of requests)
+          await sink.write({
+            canary: false,
+            versionInfo: request.resourceNames.join(','),
+            resources: [],
+            typeUrl: '',
+            nonce: '',
+          });
+      },
+    });
+    await listen(server);
+    const connection = dial();
+    const api = connection.workloadApi();
+
+    const jwt = await api.fetchJwtsvid({ audience: ['a', 'b'], spiffeId: 'spiffe://example.org/x' });
+    expect(jwt.svids.map(({ svid }) => svid)).toEqual(['a', 'b']);
+    expect((await collect(api.fetchX509Svid({}))).map(({ svids }) => svids[0]?.hint)).toEqual(['one', 'two']);
+    const sds = connection.client(SecretDiscoveryServiceService);
+    const request = {
+      versionInfo: '',
+      typeUrl: '',
+      responseNonce: '',
+      node: undefined,
+      errorDetail: undefined,
+    };
+    const answers = await collect(
+      sds.streamSecrets(
+        from({ ...request, resourceNames: ['x'] }, { ...request, resourceNames: ['y', 'z'] }),
+      ),
+    );
+    expect(answers.map(({ versionInfo }) => versionInfo)).toEqual(['x', 'y,z']);
+  });
+
+  it('hands metadata and the listener to the handler, and no client can pose as another connection', async () => {
+    const server = serverWith();
+    const seen: { listener: string; id: string; header: string | undefined; missing: string | undefined }[] =
+      [];
+    server.service(HealthService, {
+      check: async (_request, { peer }: CallContext) => {
+        seen.push({ listener: peer.listener, id: peer.connectionId, header: undefined, missing: undefined });
+        return { status: 1 };
+      },
+      watch: async (_request, context, sink) => {
+        seen.push({
+          listener: context.peer.listener,
+          id: context.peer.connectionId,
+          header: context.metadata('x-test'),
+          missing: context.metadata('x-other'),
+        });
+        await sink.write({ status: 1 });
+      },
+    });
+    await listen(server, { path: join(directory, 'a.sock'), name: 'pod/a' });
+    await listen(server, { path: join(directory, 'b.sock'), name: 'pod/b' });
+    const spoof = { 'x-test': 'yes', 'remote-address': 'c1', 'x-forwarded-for': 'c1', peer: 'c1' };
+    await dial(join(directory, 'a.sock')).health().check({ service: '' }, { metadata: spoof });
+    await collect(dial(join(directory, 'b.sock')).health().watch({ service: '' }, { metadata: spoof }));
+    expect(seen).toEqual([
+      { listener: 'pod/a', id: 'c1', header: undefined, missing: undefined },
+      { listener: 'pod/b', id: 'c2', header: 'yes', missing: undefined },
+    ]);
+  });
+
+  it('answers Unimplemented for a method without a handler and for a service nobody added', async () => {
+    const server = serverWith();
+    server.service(SpiffeWorkloadAPIService, {});
+    await listen(server);
+    const connection = dial();
+    const jwt = connection.workloadApi().fetchJwtsvid({ audience: ['a'], spiffeId: '' });
+    expect((await failure(jwt)).status).toBe('Unimplemented');
+    expect((await failure(collect(connection.workloadApi().fetchX509Svid({})))).status).toBe('Unimplemented');
+    expect((await failure(connection.admin().listAuthorities({}))).status).toBe('Unimplemented');
+  });
+
+  it('carries a StatusError to the client, in unary calls and streams, whatever its text', async () => {
+    const server = serverWith();
+    const text = 'no identity for “pod/a”: \ud800 % \n' + 'x'.repeat(10_000);
+    server.service(SpiffeWorkloadAPIService, {
+      fetchJwtsvid: async () => {
+        throw new StatusError('PermissionDenied', text);
+      },
+      fetchX509Svid: async (_request, _context, sink) => {
+        await sink.write(svid('one'));
+        throw new StatusError('FailedPrecondition', 'later');
+      },
+    });
+    await listen(server);
+    const api = dial().workloadApi();
+    const unary = await failure(api.fetchJwtsvid({ audience: ['a'], spiffeId: '' }));
+    expect(unary.status).toBe('PermissionDenied');
+    expect(unary.code).toBe('RpcPermissionDenied');
+    expect(unary.message).toMatch(/^no identity for “pod\/a”: \ufffd % \nxxx/);
+    expect(unary.message.length).toBeLessThan(3000);
+
+    const hints: string[] = [];
+    const streamed = await failure(
+      (async () => {
+        for await (const message of api.fetchX509Svid({})) hints.push(message.svids[0]?.hint ?? '');
+      })(),
+    );
+    expect(hints).toEqual(['one']);
+    expect(streamed).toMatchObject({ status: 'FailedPrecondition', message: 'later' });
+  });
+
+  it('tells the client nothing of an unknown error, and logs it', async () => {
+    const { logger, lines } = recorder();
+    const server = serverWith({ logger });
+    server.service(SpiffeWorkloadAPIService, {
+      fetchJwtsvid: () => {
+        throw new Error('secret detail');
+      },
+      fetchX509Svid: async () => {
+        throw new TypeError('secret detail');
+      },
+    });
+    await listen(server);
+    const api = dial().workloadApi();
+    for (const call of [
+      api.fetchJwtsvid({ audience: ['a'], spiffeId: '' }),
+      collect(api.fetchX509Svid({})),
+    ]) {
+      expect(await failure(call)).toMatchObject({ status: 'Internal', message: 'internal error' });
+    }
+    expect(lines.filter(({ level }) => level === 'error').map(({ fields }) => fields)).toEqual([
+      expect.objectContaining({
+        method: '/SpiffeWorkloadAPI/FetchJWTSVID',
+        error: expect.stringContaining('secret detail'),
+      }),
+      expect.objectContaining({
+        method: '/SpiffeWorkloadAPI/FetchX509SVID',
+        error: expect.stringContaining('secret detail'),
+      }),
+    ]);
+  });
+});
+
+describe('the end of a call', () => {
+  it('aborts the signal when the client cancels, goes, or its deadline passes', async () => {
+    const server = serverWith();
+    const contexts: CallContext[] = [];
+    let arrived = Promise.withResolvers<CallContext>();
+    server.service(SpiffeWorkloadAPIService, {
+      fetchX509Svid: async (_request, context, sink) => {
+        contexts.push(context);
+        await sink.write(svid('one'));
+        arrived.resolve(context);
+        await aborted(context);
+        await sink.write(svid('two')); // rejects: nobody is there
+      },
+      fetchJwtsvid: async (_request, context) => {
+        arrived.resolve(context);
+        await aborted(context);
+        return { svids: [] };
+      },
+    });
+    await listen(server);
+    const connection = dial();
+    const api = connection.workloadApi();
+
+    for await (const message of api.fetchX509Svid({})) {
+      expect(message.svids).toHaveLength(1);
+      break;
+    }
+    expect(await aborted(await arrived.promise)).toMatchObject({ status: 'Cancelled' });
+
+    arrived = Promise.withResolvers();
+    const stop = new AbortController();
+    const call = failure(api.fetchJwtsvid({ audience: ['a'], spiffeId: '' }, { signal: stop.signal }));
+    const context = await arrived.promise;
+    stop.abort();
+    expect((await call).status).toBe('Cancelled');
+    expect(await aborted(context)).toMatchObject({ status: 'Cancelled' });
+
+    arrived = Promise.withResolvers();
+    const late = await failure(api.fetchJwtsvid({ audience: ['a'], spiffeId: '' }, { deadlineMs: 30 }));
+    expect(late.status).toBe('DeadlineExceeded');
+    await aborted(await arrived.promise);
+
+    arrived = Promise.withResolvers();
+    const stream = api.fetchX509Svid({})[Symbol.asyncIterator]();
+    await stream.next();
+    const last = await arrived.promise;
+    connection.close();
+    await aborted(last);
+    expect(contexts).toHaveLength(2);
+  });
+
+  it('answers DeadlineExceeded when a unary handler takes too long', async () => {
+    const clock = new FakeClock();
+    const server = serverWith({ clock, limits: { unaryDeadlineMs: 5000 } });
+    const contexts: CallContext[] = [];
+    server.service(AdminService, {
+      listAuthorities: (_request, context) => {
+        contexts.push(context);
+        return new Promise(() => undefined);
+      },
+    });
+    await listen(server);
+    const call = failure(dial().admin().listAuthorities({}));
+    await clock.armed();
+    await clock.advance(4999);
+    expect(contexts[0]?.signal.aborted).toBe(false);
+    await clock.advance(1);
+    expect((await call).status).toBe('DeadlineExceeded');
+    expect(contexts[0]?.signal.aborted).toBe(true);
+    expect(clock.timers).toBe(0);
+  });
+});
+
+describe('bounds', () => {
+  it('refuses a request that is too large with ResourceExhausted, and goes on serving', async () => {
+    const server = serverWith({ limits: { maxRequestBytes: 1000 } });
+    server.service(SpiffeWorkloadAPIService, { fetchJwtsvid: async () => ({ svids: [] }) });
+    await listen(server);
+    const api = dial().workloadApi();
+    const large = api.fetchJwtsvid({ audience: ['x'.repeat(2000)], spiffeId: '' });
+    expect((await failure(large)).status).toBe('ResourceExhausted');
+    expect(await api.fetchJwtsvid({ audience: ['x'], spiffeId: '' })).toEqual({ svids: [] });
+  });
+
+  it('refuses headers that are too large', async () => {
+    const server = serverWith({ limits: { maxMetadataBytes: 2000 } });
+    let calls = 0;
+    server.service(HealthService, {
+      check: async () => {
+        calls++;
+        return { status: 1 };
+      },
+    });
+    await listen(server);
+    const health = dial().health();
+    await health.check({ service: '' }, { metadata: { 'x-fill': 'y'.repeat(500) } });
+    await failure(
+      health.check({ service: '' }, { metadata: { 'x-fill': 'y'.repeat(4000) }, deadlineMs: 10_000 }),
+    );
+    expect(calls).toBe(1);
+  });
+
+  it('refuses a connection above the bound of its listener, and serves the other listeners', async () => {
+    const server = serverWith({ limits: { maxConnectionsPerListener: 2 } });
+    server.service(HealthService, { check: async () => ({ status: 1 }) });
+    const flooded = await listen(server, { path: join(directory, 'a.sock'), name: 'pod/a' });
+    await listen(server, { path: join(directory, 'b.sock'), name: 'pod/b' });
+    const kept = await Promise.all([rawConnection(flooded.path), rawConnection(flooded.path)]);
+    const third = await rawConnection(flooded.path);
+    await closed(third);
+    expect(flooded.connections).toBe(2);
+    await dial(join(directory, 'b.sock')).health().check({ service: '' });
+    for (const socket of kept) socket.destroy();
+  });
+
+  it('keeps a few places for each listener when the total is used up', async () => {
+    const limits = { maxConnections: 3, maxConnectionsPerListener: 100, reservedConnectionsPerListener: 1 };
+    const server = serverWith({ limits });
+    server.service(HealthService, { check: async () => ({ status: 1 }) });
+    const greedy = await listen(server, { path: join(directory, 'a.sock'), name: 'pod/a' });
+    await listen(server, { path: join(directory, 'b.sock'), name: 'pod/b' });
+    const sockets = await Promise.all(Array.from({ length: 5 }, () => rawConnection(greedy.path)));
+    await Promise.any(sockets.map(closed));
+    await dial(join(directory, 'b.sock')).health().check({ service: '' });
+    expect(greedy.connections).toBe(3);
+    for (const socket of sockets) socket.destroy();
+  });
+
+  it('bounds the calls on one connection', async () => {
+    const server = serverWith({ limits: { maxStreamsPerConnection: 3 } });
+    let running = 0;
+    let most = 0;
+    const full = Promise.withResolvers<undefined>();
+    const release = Promise.withResolvers<undefined>();
+    server.service(HealthService, {
+      check: async () => {
+        most = Math.max(most, ++running);
+        if (running === 3) full.resolve(undefined);
+        await release.promise;
+        running--;
+        return { status: 1 };
+      },
+    });
+    await listen(server);
+    const health = dial().health();
+    const calls = Array.from({ length: 10 }, () => health.check({ service: '' }));
+    await full.promise;
+    release.resolve(undefined);
+    await Promise.all(calls);
+    expect(most).toBe(3);
+  });
+
+  it('holds one message for a client that never reads, and serves others meanwhile', async () => {
+    const server = serverWith();
+    const payload = Buffer.alloc(256 * 1024, 7);
+    let written = 0;
+    const blocked = Promise.withResolvers<undefined>();
+    const ended = Promise.withResolvers<unknown>();
+    server.service(SpiffeWorkloadAPIService, {
+      fetchX509Bundles: async (_request, context, sink: MessageSink<unknown>) => {
+        void aborted(context).then(ended.resolve);
+        for (;;) {
+          const write = sink.write({ crl: [payload], bundles: {} });
+          const turn = new Promise<'waits'>((resolve) => setTimeout(() => resolve('waits'), 200));
+          if ((await Promise.race([write, turn])) === 'waits') blocked.resolve(undefined);
+          await write;
+          written++;
+        }
+      },
+      fetchJwtsvid: async () => ({ svids: [] }),
+    });
+    await listen(server);
+    // The library's own client reads without being asked, so this one speaks HTTP/2 itself.
+    const session = connectHttp2('http://localhost', {
+      createConnection: () => connect({ path: join(directory, 'api.sock') }),
+    });
+    const call = session.request({
+      ':method': 'POST',
+      ':path': SpiffeWorkloadAPIService.fetchX509Bundles.path,
+      'content-type': 'application/grpc',
+      te: 'trailers',
+    });
+    call.on('error', () => undefined);
+    call.end(Buffer.alloc(5));
+    await blocked.promise;
+    expect(written).toBeLessThan(40);
+    await dial()
+      .workloadApi()
+      .fetchJwtsvid({ audience: ['a'], spiffeId: '' });
+    session.destroy();
+    expect(await ended.promise).toMatchObject({ status: 'Cancelled' });
+  });
+
+  it('refuses to queue for a handler that does not await its writes', async () => {
+    const server = serverWith();
+    const outcome = Promise.withResolvers<PromiseSettledResult<void>[]>();
+    server.service(SpiffeWorkloadAPIService, {
+      fetchX509Svid: async (_request, _context, sink) => {
+        outcome.resolve(Promise.allSettled(Array.from({ length: 20 }, () => sink.write(svid('x')))));
+        await outcome.promise;
+      },
+    });
+    await listen(server);
+    expect(await collect(dial().workloadApi().fetchX509Svid({}))).toHaveLength(16);
+    const rejected = (await outcome.promise).filter(({ status }) => status === 'rejected');
+    expect(rejected).toHaveLength(4);
+  });
+
+  it('closes a connection without calls after the idle time', async () => {
+    const server = serverWith({ limits: { idleMs: 20 } });
+    const listener = await listen(server);
+    const socket = await rawConnection(listener.path);
+    await closed(socket);
+    while (listener.connections > 0) await new Promise((resolve) => setImmediate(resolve));
+  });
+
+  it('gives everything back after 2,000 connections that were opened and left', async () => {
+    const server = serverWith();
+    server.service(HealthService, { check: async () => ({ status: 1 }) });
+    const listener = await listen(server, { maxConnections: 5000 });
+    await dial().health().check({ service: '' });
+    const before = process.getActiveResourcesInfo().length;
+    for (let round = 0; round < 20; round++) {
+      const sockets = await Promise.all(Array.from({ length: 100 }, () => rawConnection(listener.path)));
+      for (const [index, socket] of sockets.entries()) {
+        // Some say hello, some half of it, some nothing.
+        if (index % 3 !== 0)
+          socket.write('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'.slice(0, index % 3 === 1 ? 24 : 11));
+        socket.destroy();
+      }
+      await Promise.all(sockets.map(closed));
+      while (listener.connections > 1) await new Promise((resolve) => setImmediate(resolve));
+    }
+    expect(server.connections).toBe(1);
+    expect(process.getActiveResourcesInfo().length).toBeLessThanOrEqual(before);
+    await dial().health().check({ service: '' });
+  });
+});
+
+describe('stopping', () => {
+  it('drains: lets calls end, takes no new ones, removes the socket', async () => {
+    const server = serverWith();
+    const started = Promise.withResolvers<undefined>();
+    const release = Promise.withResolvers<undefined>();
+    server.service(HealthService, {
+      check: async () => {
+        started.resolve(undefined);
+        await release.promise;
+        return { status: 1 };
+      },
+    });
+    const listener = await listen(server);
+    const call = dial().health().check({ service: '' });
+    await started.promise;
+    const drained = server.drain(60_000);
+    const late = await failure(dial().health().check({ service: '' }));
+    expect(late.status).toBe('Unavailable');
+    release.resolve(undefined);
+    expect(await call).toEqual({ status: 1 });
+    await drained;
+    expect(server.connections).toBe(0);
+    await expect(stat(listener.path)).rejects.toMatchObject({ code: 'ENOENT' });
+  });
+
+  it('drains no longer than the grace time: what still runs is Unavailable', async () => {
+    const clock = new FakeClock();
+    const server = serverWith({ clock });
+    const contexts: CallContext[] = [];
+    server.service(HealthService, {
+      watch: async (_request, context, sink) => {
+        contexts.push(context);
+        await sink.write({ status: 1 });
+        await aborted(context);
+      },
+    });
+    await listen(server);
+    const stream = dial().health().watch({ service: '' })[Symbol.asyncIterator]();
+    await stream.next();
+    const drained = server.drain(3000);
+    await clock.armed();
+    await clock.advance(2999);
+    expect(contexts[0]?.signal.aborted).toBe(false);
+    await clock.advance(1);
+    await drained;
+    expect(contexts[0]?.signal.reason).toMatchObject({ status: 'Unavailable' });
+    expect((await failure(stream.next())).status).toBe('Unavailable');
+    expect(clock.timers).toBe(0);
+  });
+
+  it('closes one listener and leaves the others alone', async () => {
+    const server = serverWith();
+    server.service(HealthService, {
+      watch: async (_request, context, sink) => {
+        await sink.write({ status: 1 });
+        await aborted(context);
+      },
+    });
+    const one = await listen(server, { path: join(directory, 'a.sock'), name: 'pod/a' });
+    const other = await listen(server, { path: join(directory, 'b.sock'), name: 'pod/b' });
+    const streams = [one, other].map(({ path }) =>
+      dial(path).health().watch({ service: '' })[Symbol.asyncIterator](),
+    );
+    await Promise.all(streams.map((stream) => stream.next()));
+    await one.close();
+    const [first] = streams;
+    if (first === undefined) throw new Error('no stream');
+    expect(await failure(first.next())).toMatchObject({
+      status: 'Unavailable',
+      message: expect.stringContaining('closing'),
+    });
+    expect(one.connections).toBe(0);
+    expect(other.connections).toBe(1);
+    await expect(stat(one.path)).rejects.toMatchObject({ code: 'ENOENT' });
+    await stat(other.path);
+  });
+
+  it('opens nothing after it was closed', async () => {
+    const server = serverWith();
+    await server.close();
+    await expect(listen(server)).rejects.toMatchObject({ status: 'Unavailable' });
+  });
+});
+
+function rawConnection(path: string): Promise<Socket> {
+  return new Promise((resolve, reject) => {
+    const socket = connect({ path });
+    socket.once('connect', () => resolve(socket));
+    socket.once('error', reject);
+    socket.on('error', () => undefined);
+  });
+}
+
+function closed(socket: Socket): Promise<void> {
+  if (socket.destroyed) return Promise.resolve();
+  socket.resume();
+  return new Promise((resolve) => socket.once('close', () => resolve()));
+}

@@ -1,0 +1,205 @@
+import type { UntypedHandleCall } from '@grpc/grpc-js';
+import { Server, ServerCredentials } from '@grpc/grpc-js';
+import type { Settings } from 'node:http2';
+import type { Clock } from '../lib/clock.js';
+import { sleep, systemClock } from '../lib/clock.js';
+import { BugError } from '../lib/errors.js';
+import type { Logger } from '../lib/logger.js';
+import type { Random } from '../lib/random.js';
+import { systemRandom } from '../lib/random.js';
+import type { CallEnvironment } from './call.js';
+import { adaptBidi, adaptServerStream, adaptUnary } from './call.js';
+import { ConnectionPool } from './connections.js';
+import type { HandlersOf, MethodShape, ServiceShape } from './definition.js';
+import type { RpcLimits } from './limits.js';
+import { defaultLimits } from './limits.js';
+import type { ListenUnixOptions, RpcListener } from './listener.js';
+import { UnixListener } from './listener.js';
+import type { PeerCredentialsReader } from './peer/reader.js';
+import type { BidiHandler, ServerStreamHandler, UnaryHandler } from './service.js';
+import { StatusError } from './service.js';
+
+export interface RpcServerOptions {
+  readonly logger: Logger;
+  readonly limits?: Partial<RpcLimits>;
+  readonly clock?: Clock;
+  readonly random?: Random;
+  /** Makes the reader when the first listener needs it; loading the real one costs 0.15 s. */
+  readonly peerCredentials?: () => Promise<PeerCredentialsReader>;
+}
+
+/** One gRPC server behind many sockets. */
+export interface RpcServer {
+  /** Adds a service. Methods without a handler answer `Unimplemented`. */
+  service<D extends ServiceShape>(definition: D, handlers: HandlersOf<D>): void;
+  /** Opens a socket. Errors: those of `listenAt` in socket-file.ts. */
+  listenUnix(options: ListenUnixOptions): Promise<RpcListener>;
+  /** Open connections of all listeners. */
+  readonly connections: number;
+  /** Takes no more connections and calls, waits up to `graceMs` for calls to end, then closes. */
+  drain(graceMs: number): Promise<void>;
+  /** Ends all calls with `Unavailable` and closes everything. May be called twice. */
+  close(): Promise<void>;
+}
+
+/** Creates a server. It has no service and no socket yet. */
+export function createRpcServer(options: RpcServerOptions): RpcServer {
+  return new GrpcServer(options);
+}
+
+class GrpcServer implements RpcServer {
+  readonly #logger: Logger;
+  readonly #clock: Clock;
+  readonly #random: Random;
+  readonly #limits: RpcLimits;
+  readonly #server: Server;
+  readonly #injector: ReturnType<Server['createConnectionInjector']>;
+  readonly #pool: ConnectionPool;
+  readonly #environment: CallEnvironment;
+  readonly #listeners = new Set<UnixListener>();
+  readonly #loadReader: (() => Promise<PeerCredentialsReader>) | undefined;
+  #reader: Promise<PeerCredentialsReader> | undefined;
+  #stopping = false;
+  #closed: Promise<void> | undefined;
+
+  constructor(options: RpcServerOptions) {
+    this.#logger = options.logger;
+    this.#clock = options.clock ?? systemClock;
+    this.#random = options.random ?? systemRandom;
+    this.#limits = { ...defaultLimits, ...options.limits };
+    this.#loadReader = options.peerCredentials;
+    this.#pool = new ConnectionPool(this.#limits);
+    this.#server = new Server({
+      // Bookkeeping of every call and connection that nobody here reads.
+      'grpc.enable_channelz': 0,
+      'grpc.max_receive_message_length': this.#limits.maxRequestBytes,
+      'grpc-node.max_session_memory': this.#limits.maxSessionMemoryMiB,
+      'grpc.max_connection_idle_ms': this.#limits.idleMs,
+    });
+    setHttp2Settings(this.#server, {
+      maxHeaderListSize: this.#limits.maxMetadataBytes,
+      maxConcurrentStreams: this.#limits.maxStreamsPerConnection,
+      enablePush: false,
+    });
+    this.#injector = this.#server.createConnectionInjector(ServerCredentials.createInsecure());
+    this.#environment = {
+      connections: this.#pool,
+      limits: this.#limits,
+      clock: this.#clock,
+      logger: this.#logger,
+    };
+  }
+
+  get connections(): number {
+    return this.#pool.size;
+  }
+
+  service<D extends ServiceShape>(definition: D, handlers: HandlersOf<D>): void {
+    for (const [name, method] of Object.entries(definition)) {
+      const handler: unknown = handlers[name];
+      if (handler !== undefined) this.#register(method, handler);
+    }
+  }
+
+  #register(method: MethodShape, handler: unknown): void {
+    const { call, kind } = this.#adapt(method, handler);
+    const encode = method.responseSerialize as (value: unknown) => Buffer;
+    const added = this.#server.register<unknown, unknown>(
+      method.path,
+      call as UntypedHandleCall,
+      (message) => (message instanceof Uint8Array ? asBuffer(message) : encode(message)),
+      method.requestDeserialize,
+      kind,
+    );
+    if (!added) throw new BugError(`two handlers for ${method.path}`);
+  }
+
+  #adapt(method: MethodShape, handler: unknown): { call: unknown; kind: string } {
+    const environment = this.#environment;
+    if (method.requestStream) {
+      return { call: adaptBidi(handler as BidiHandler<unknown, unknown>, environment), kind: 'bidi' };
+    }
+    return method.responseStream
+      ? {
+          call: adaptServerStream(handler as ServerStreamHandler<unknown, unknown>, environment),
+          kind: 'serverStream',
+        }
+      : { call: adaptUnary(handler as UnaryHandler<unknown, unknown>, environment), kind: 'unary' };
+  }
+
+  async listenUnix(options: ListenUnixOptions): Promise<RpcListener> {
+    const reader = options.peerCredentials ? await this.#credentialsReader() : undefined;
+    const listener = new UnixListener({
+      options,
+      maxConnections: options.maxConnections ?? this.#limits.maxConnectionsPerListener,
+      pool: this.#pool,
+      reader,
+      clock: this.#clock,
+      logger: this.#logger.child({ listener: options.name }),
+      inject: (socket) => this.#injector.injectConnection(socket),
+      onClose: () => this.#listeners.delete(listener),
+    });
+    this.#listeners.add(listener);
+    try {
+      if (this.#stopping) throw new StatusError('Unavailable', 'the server is stopping');
+      await listener.open(this.#random);
+    } catch (error) {
+      this.#listeners.delete(listener);
+      throw error;
+    }
+    return listener;
+  }
+
+  #credentialsReader(): Promise<PeerCredentialsReader> {
+    if (this.#loadReader === undefined)
+      throw new BugError('a listener wants peer credentials, but the server was made without a reader');
+    this.#reader ??= this.#loadReader();
+    return this.#reader;
+  }
+
+  async drain(graceMs: number): Promise<void> {
+    this.#stopping = true;
+    for (const listener of this.#listeners) listener.refuse();
+    // Tells each client to open no more calls here; the sockets close by themselves when their calls are done.
+    this.#injector.drain(graceMs);
+    const waited = new AbortController();
+    const grace = sleep(this.#clock, graceMs, waited.signal).catch(() => undefined);
+    await Promise.race([grace, this.#quiet()]);
+    waited.abort();
+    await this.close();
+  }
+
+  /** Resolves when no call runs and all connections are gone. */
+  async #quiet(): Promise<void> {
+    for (const connection of this.#pool.of())
+      if (!connection.socket.destroyed)
+        await new Promise<void>((resolve) => connection.socket.once('close', () => resolve()));
+  }
+
+  close(): Promise<void> {
+    this.#closed ??= this.#close();
+    return this.#closed;
+  }
+
+  async #close(): Promise<void> {
+    this.#stopping = true;
+    await Promise.all([...this.#listeners].map((listener) => listener.close()));
+    this.#injector.destroy();
+    this.#server.forceShutdown();
+  }
+}
+
+/** The bytes as the library wants them, not copied. */
+function asBuffer(bytes: Uint8Array): Buffer {
+  return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
+/**
+ * The library has no option for the bound on headers, so its options for the HTTP/2 server are set where it keeps them.
+ * Fails loudly if a new version keeps them elsewhere.
+ */
+function setHttp2Settings(server: Server, settings: Settings): void {
+  const { commonServerOptions } = server as unknown as { commonServerOptions?: { settings?: Settings } };
+  if (commonServerOptions === undefined) throw new BugError('grpc-js keeps its HTTP/2 options elsewhere now');
+  commonServerOptions.settings = settings;
+}
