@@ -1,0 +1,92 @@
+import type { DerNode } from './der.js';
+import { TAG } from './der.js';
+import { refuse } from './errors.js';
+
+/** The element, if it has this identifier octet; else a PkiError `DerInvalid` that names `what`. */
+export function expectTag(node: DerNode | undefined, tag: number, what: string): DerNode {
+  if (node?.tag !== tag) {
+    refuse('DerInvalid', `${what} is missing or has the wrong type (expected tag 0x${tag.toString(16)})`);
+  }
+  return node;
+}
+
+/** OBJECT IDENTIFIER as dotted text. */
+export function readOid(node: DerNode | undefined, what: string): string {
+  const bytes = expectTag(node, TAG.oid, what).content;
+  const last = bytes.at(-1);
+  if (last === undefined || last >= 0x80) refuse('DerInvalid', `${what} is no object identifier`);
+  const arcs: number[] = [];
+  let arc = 0;
+  let fresh = true;
+  for (const byte of bytes) {
+    if (fresh && byte === 0x80) refuse('DerInvalid', `${what} has a padded arc`);
+    if (arc > 2 ** 45) refuse('DerInvalid', `${what} has an arc that is too large`);
+    arc = arc * 128 + (byte & 0x7f);
+    fresh = byte < 0x80;
+    if (fresh) {
+      arcs.push(arc);
+      arc = 0;
+    }
+  }
+  const joined = arcs[0] ?? 0;
+  const first = Math.min(2, Math.floor(joined / 40));
+  return [first, joined - first * 40, ...arcs.slice(1)].join('.');
+}
+
+/** INTEGER that must be non-negative and small, such as a version or a path length. */
+export function readSmallInteger(node: DerNode | undefined, what: string): number {
+  const { content } = expectTag(node, TAG.integer, what);
+  if ((content[0] ?? 0) >= 0x80) refuse('DerInvalid', `${what} is negative`);
+  if (content.length > 4) refuse('DerInvalid', `${what} is larger than any that makes sense`);
+  return content.reduce((value, byte) => value * 256 + byte, 0);
+}
+
+/** BIT STRING whose bits fill whole bytes: keys and signatures. */
+export function readBitString(node: DerNode | undefined, what: string): Uint8Array {
+  const { content } = expectTag(node, TAG.bitString, what);
+  if (content[0] !== 0) refuse('DerInvalid', `${what} has loose bits`);
+  return content.subarray(1);
+}
+
+/** BIT STRING of named bits: the positions that are set. */
+export function readNamedBits(node: DerNode | undefined, what: string): number[] {
+  const { content } = expectTag(node, TAG.bitString, what);
+  const unused = content[0];
+  const bytes = content.subarray(1);
+  if (unused === undefined || unused > 7 || (bytes.length === 0 && unused !== 0)) {
+    refuse('DerInvalid', `${what} is no bit string`);
+  }
+  const count = bytes.length * 8 - unused;
+  const set: number[] = [];
+  for (let bit = 0; bit < bytes.length * 8; bit++) {
+    if (((bytes[bit >> 3] ?? 0) & (0x80 >> (bit & 7))) === 0) continue;
+    if (bit >= count) refuse('DerInvalid', `${what} sets bits past its end`);
+    set.push(bit);
+  }
+  return set;
+}
+
+/** IA5 text; bytes above ASCII are refused, so that no two readers see different names. */
+export function readAscii(content: Uint8Array, what: string): string {
+  for (const byte of content) {
+    if (byte < 0x20 || byte > 0x7e)
+      refuse('DerInvalid', `${what} holds a character that is not printable ASCII`);
+  }
+  return Buffer.from(content.buffer, content.byteOffset, content.byteLength).toString('latin1');
+}
+
+/** UTCTime or GeneralizedTime in the forms RFC 5280 §4.1.2.5 allows (seconds, `Z`). Milliseconds since the epoch. */
+export function readTime(node: DerNode | undefined, what: string): number {
+  if (node?.tag !== TAG.utcTime && node?.tag !== TAG.generalizedTime)
+    refuse('DerInvalid', `${what} is missing or is no time`);
+  const text = readAscii(node.content, what);
+  const century = node.tag === TAG.generalizedTime ? '' : Number(text.slice(0, 2)) >= 50 ? '19' : '20';
+  if (!/^\d{14}Z$/.test(century + text))
+    refuse('DerInvalid', `${what} "${text}" is not of the form that RFC 5280 asks for`);
+  const iso = (century + text).replace(/^(....)(..)(..)(..)(..)(..)Z$/, '$1-$2-$3T$4:$5:$6.000Z');
+  const ms = Date.parse(iso);
+  // Date.parse rolls 31 April over and takes 24:00; only what comes back as it went in is a date.
+  if (Number.isNaN(ms) || new Date(ms).toISOString() !== iso)
+    refuse('DerInvalid', `${what} "${text}" is no date`);
+  return ms;
+}
