@@ -1,0 +1,246 @@
+import { parseSpiffeId, type SpiffeId } from '../../identity/spiffe/id.js';
+import { normaliseHttp } from './http.js';
+import {
+  inValidity,
+  matchesPorts,
+  matchesPrincipal,
+  meetsOperation,
+  namespaceOf,
+  type Facts,
+} from './match.js';
+import type { AccessRequest, Effect, PolicyRef, Tier } from './model.js';
+import type { PolicySet } from './policy-set.js';
+import {
+  explainAllowed,
+  explainAudit,
+  explainDenied,
+  nearestRule,
+  type NearMiss,
+  type Outcome,
+} from './reason.js';
+import {
+  STAGE,
+  type Decider,
+  type IndexedRule,
+  type PortClaim,
+  type RankedRule,
+  type RuleIndex,
+  type Stage,
+} from './target-policies.js';
+
+/** What decided. */
+export type DecidedBy =
+  | { readonly kind: 'rule'; readonly policy: PolicyRef; readonly tier: Tier; readonly rule: string }
+  /** The policy allows others, and no rule allows this; or it could not be compiled (`broken`). */
+  | {
+      readonly kind: 'policy';
+      readonly policy: PolicyRef;
+      readonly tier: Tier;
+      readonly why: 'closed' | 'broken';
+    }
+  /** The request itself cannot be read in one way only, so it is refused whatever the policies say. */
+  | { readonly kind: 'request' }
+  | { readonly kind: 'default' };
+
+/** What a policy in Audit mode would have said. */
+export interface AuditFinding {
+  readonly policy: PolicyRef;
+  /** Absent when no single rule says it. */
+  readonly rule?: string;
+  readonly wouldHave: Effect;
+  /** True when the answer would be another one if the policy were enforced. */
+  readonly changesAnswer: boolean;
+  readonly reason: string;
+}
+
+/** An answer. */
+export interface Decision {
+  readonly allowed: boolean;
+  readonly decidedBy: DecidedBy;
+  /** Why, in words; holds no more of the request than its identity, method and path. Worked out when first read. */
+  readonly reason: string;
+  /** When no rule allowed: the Allow rule that came nearest, and what it missed. Worked out when first read. */
+  readonly nearest: NearMiss | undefined;
+  readonly audit: readonly AuditFinding[];
+}
+
+/**
+ * Decides one request: Admin deny → deny → allow (Admin and namespaced) → Baseline → default. A target that a policy
+ * with Allow rules (or without rules) speaks for denies what no rule allows; a namespaced one keeps Baseline out.
+ *
+ * Total: never throws for what a request holds, and denies what it cannot read.
+ */
+export function evaluate(set: PolicySet, request: AccessRequest): Decision {
+  const facts = readFacts(request);
+  if ('refused' in facts) return refused(facts.refused);
+  const target = set.forTarget(request.target);
+  const enforced = decide(target.enforced, facts, set.defaultAction);
+  const audit = target.audited.flatMap(({ policy, decider }): readonly AuditFinding[] => {
+    const alone = decide(decider, facts, set.defaultAction);
+    if (alone.stage === STAGE.default) return [];
+    const { rule } = alone;
+    return [
+      {
+        policy: policy.ref,
+        ...(rule === undefined ? {} : { rule: rule.rule.name }),
+        wouldHave: alone.effect,
+        changesAnswer: alone.stage < enforced.stage && alone.effect !== enforced.effect,
+        reason: explainAudit(alone, policy),
+      },
+    ];
+  });
+  return new LazyDecision(enforced, target.enforced, facts, request, audit);
+}
+
+/** Reasons cost more than answers, and most are never read. */
+class LazyDecision implements Decision {
+  readonly allowed: boolean;
+  readonly decidedBy: DecidedBy;
+  readonly audit: readonly AuditFinding[];
+  readonly #outcome: Outcome;
+  readonly #decider: Decider;
+  readonly #facts: Facts;
+  readonly #request: AccessRequest;
+  #reason: string | undefined;
+
+  constructor(
+    outcome: Outcome,
+    decider: Decider,
+    facts: Facts,
+    request: AccessRequest,
+    audit: readonly AuditFinding[],
+  ) {
+    this.allowed = outcome.effect === 'Allow';
+    this.decidedBy = decidedBy(outcome);
+    this.audit = audit;
+    this.#outcome = outcome;
+    this.#decider = decider;
+    this.#facts = facts;
+    this.#request = request;
+  }
+
+  get nearest(): NearMiss | undefined {
+    if (this.allowed || this.#outcome.rule !== undefined) return undefined;
+    return nearestRule(this.#decider.allowRules, this.#facts);
+  }
+
+  get reason(): string {
+    this.#reason ??= this.allowed
+      ? explainAllowed(this.#outcome)
+      : explainDenied(this.#outcome, this.nearest, this.#facts, this.#request.target);
+    return this.#reason;
+  }
+
+  toJSON(): Decision {
+    const { allowed, decidedBy, reason, nearest, audit } = this;
+    return { allowed, decidedBy, reason, nearest, audit };
+  }
+}
+
+function refused(reason: string): Decision {
+  return {
+    allowed: false,
+    decidedBy: { kind: 'request' },
+    reason: `the request is refused: ${reason}`,
+    nearest: undefined,
+    audit: [],
+  };
+}
+
+function decidedBy({ rule, claim }: Outcome): DecidedBy {
+  if (rule !== undefined) {
+    return { kind: 'rule', policy: rule.policy.ref, tier: rule.policy.tier, rule: rule.rule.name };
+  }
+  if (claim === undefined) return { kind: 'default' };
+  return { kind: 'policy', policy: claim.policy.ref, tier: claim.policy.tier, why: claim.why };
+}
+
+function readFacts(request: AccessRequest): Facts | { readonly refused: string } {
+  let source: SpiffeId | undefined;
+  if (request.source !== undefined) {
+    try {
+      source = parseSpiffeId(request.source);
+    } catch {
+      return { refused: 'the source is no valid SPIFFE ID' };
+    }
+  }
+  if (Number.isNaN(request.time)) return { refused: 'the time is not known' };
+  const http = request.http === undefined ? undefined : normaliseHttp(request.http);
+  if (http?.ok === false) return { refused: http.reason };
+  return {
+    source,
+    sourceNamespace: source === undefined ? undefined : namespaceOf(source.path),
+    port: request.port,
+    http: http?.http,
+    time: request.time,
+  };
+}
+
+function decide(decider: Decider, facts: Facts, defaultAction: Effect): Outcome {
+  const { broken, closing } = decider;
+  return (
+    byClaim(STAGE.adminDeny, broken.Admin, 'broken', facts) ??
+    byRule(STAGE.adminDeny, 'Deny', decider.adminDeny, facts) ??
+    byClaim(STAGE.deny, broken.Namespaced, 'broken', facts) ??
+    byRule(STAGE.deny, 'Deny', decider.deny, facts) ??
+    byRule(STAGE.allow, 'Allow', decider.allow, facts) ??
+    byClaim(STAGE.closed, closing.Namespaced, 'closed', facts) ??
+    byClaim(STAGE.baselineDeny, broken.Baseline, 'broken', facts) ??
+    byRule(STAGE.baselineDeny, 'Deny', decider.baselineDeny, facts) ??
+    byRule(STAGE.baselineAllow, 'Allow', decider.baselineAllow, facts) ??
+    byClaim(STAGE.clusterClosed, closing.Admin, 'closed', facts) ??
+    byClaim(STAGE.clusterClosed, closing.Baseline, 'closed', facts) ?? {
+      stage: STAGE.default,
+      effect: defaultAction,
+    }
+  );
+}
+
+function byClaim(
+  stage: Stage,
+  claims: readonly PortClaim[],
+  why: 'closed' | 'broken',
+  facts: Facts,
+): Outcome | undefined {
+  for (const { policy, ports } of claims) {
+    if (matchesPorts(ports, facts) !== 'no') return { stage, effect: 'Deny', claim: { policy, why } };
+  }
+  return undefined;
+}
+
+function byRule(stage: Stage, effect: Effect, index: RuleIndex, facts: Facts): Outcome | undefined {
+  const { source } = facts;
+  let best = firstMatch(index.anyone, facts, undefined);
+  if (source !== undefined) {
+    best = firstMatch(index.authenticated, facts, best);
+    best = firstMatch(index.byUri.get(source.uri), facts, best);
+    best = firstMatch(index.byTrustDomain.get(source.trustDomain), facts, best);
+    if (facts.sourceNamespace !== undefined) {
+      best = firstMatch(index.byNamespace.get(`${source.trustDomain}/${facts.sourceNamespace}`), facts, best);
+    }
+  }
+  return best === undefined ? undefined : { stage, effect, rule: best };
+}
+
+function firstMatch(
+  rules: readonly IndexedRule[] | undefined,
+  facts: Facts,
+  best: RankedRule | undefined,
+): RankedRule | undefined {
+  if (rules === undefined) return best;
+  for (const { ranked, source } of rules) {
+    if (best !== undefined && ranked.rank >= best.rank) return best;
+    // The list was found under a principal that matches; what is left is whom the source excepts.
+    if (source.except.length > 0 && source.except.some((principal) => matchesPrincipal(principal, facts)))
+      continue;
+    if (meets(ranked, facts)) return ranked;
+  }
+  return best;
+}
+
+function meets({ rule, policy, ports }: RankedRule, facts: Facts): boolean {
+  if (!inValidity(policy.validity, facts.time)) return false;
+  const port = matchesPorts(ports, facts);
+  if (port === 'no' || (port === 'unknown' && rule.effect === 'Allow')) return false;
+  return rule.to === undefined || rule.to.some((operation) => meetsOperation(operation, facts, rule.effect));
+}

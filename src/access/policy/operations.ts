@@ -1,0 +1,114 @@
+import { isMethod, normaliseHostPattern } from './http.js';
+import type { Operation, PathPattern } from './model.js';
+import { exactPattern, prefixPattern, templatePattern, type ParsedPattern } from './path.js';
+import { readList, readObject, readPorts, readTexts, shown, type ProblemReport } from './read.js';
+
+const NOT_YET = 'is not understood by this version, so the policy denies until it is left out';
+
+/** One entry of `to`. */
+export function readOperation(value: unknown, field: string, report: ProblemReport): Operation | undefined {
+  const known = ['ports', 'http', 'grpc', 'actions', 'resources'];
+  const record = readObject(value, field, known, report);
+  if (record === undefined) return undefined;
+  for (const name of ['actions', 'resources']) {
+    if (record[name] !== undefined) report.add(`${field}.${name}`, NOT_YET);
+  }
+  if (known.every((name) => record[name] === undefined)) {
+    report.add(field, 'says nothing; leave "to" out for every operation, or say which');
+    return undefined;
+  }
+  if (record['http'] !== undefined && record['grpc'] !== undefined) {
+    report.add(field, 'says http and grpc; write one entry for each');
+  }
+  const ports = readPorts(record['ports'], `${field}.ports`, report);
+  const base = ports === undefined ? {} : { ports };
+  if (record['http'] !== undefined) return { ...base, ...readHttp(record['http'], `${field}.http`, report) };
+  if (record['grpc'] !== undefined) return { ...base, ...readGrpc(record['grpc'], `${field}.grpc`, report) };
+  return base;
+}
+
+function readHttp(value: unknown, field: string, report: ProblemReport): Operation {
+  const record = readObject(value, field, ['hosts', 'methods', 'paths', 'headers', 'query'], report);
+  if (record === undefined) return {};
+  for (const name of ['headers', 'query']) {
+    if (record[name] !== undefined) report.add(`${field}.${name}`, NOT_YET);
+  }
+  const hosts = readTexts(record['hosts'], `${field}.hosts`, report, (text, at) => {
+    const host = normaliseHostPattern(text);
+    if (host === undefined) report.add(at, `${shown(text)} is no host name; write it without a port`);
+    return host;
+  });
+  const methods = readTexts(record['methods'], `${field}.methods`, report, (text, at) => {
+    if (isMethod(text)) return text;
+    report.add(at, `${shown(text)} is no method; write it in upper case, e.g. GET`);
+    return undefined;
+  });
+  const list = readList(record['paths'], `${field}.paths`, report);
+  const paths = list?.flatMap((entry, index) => readPath(entry, `${field}.paths[${index}]`, report) ?? []);
+  return {
+    ...(hosts === undefined ? {} : { hosts }),
+    ...(methods === undefined ? {} : { methods }),
+    ...(paths === undefined ? {} : { paths }),
+  };
+}
+
+const PATTERNS: readonly (readonly [string, (text: string) => ParsedPattern])[] = [
+  ['exact', exactPattern],
+  ['prefix', prefixPattern],
+  ['template', templatePattern],
+];
+
+function readPath(value: unknown, field: string, report: ProblemReport): PathPattern | undefined {
+  const kinds = PATTERNS.map(([kind]) => kind);
+  const record = readObject(value, field, kinds, report);
+  if (record === undefined) return undefined;
+  const said = PATTERNS.filter(([kind]) => record[kind] !== undefined);
+  const [only] = said;
+  if (only === undefined || said.length > 1) {
+    report.add(field, `must say one of ${kinds.join(', ')}`);
+    return undefined;
+  }
+  const [kind, parse] = only;
+  const text = record[kind];
+  if (typeof text !== 'string') {
+    report.add(`${field}.${kind}`, 'must be a text');
+    return undefined;
+  }
+  const parsed = parse(text);
+  if (parsed.ok) return parsed.pattern;
+  report.add(`${field}.${kind}`, `${shown(text)}: ${parsed.reason}`);
+  return undefined;
+}
+
+const SERVICE = /^[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*$/;
+const METHOD = /^[A-Za-z_][A-Za-z0-9_]*$/;
+
+/** gRPC is `POST /package.Service/Method` (gRPC over HTTP/2, "Requests"). */
+function readGrpc(value: unknown, field: string, report: ProblemReport): Operation {
+  const record = readObject(value, field, ['service', 'methods'], report);
+  if (record === undefined) return {};
+  const service = record['service'];
+  if (typeof service !== 'string' || !SERVICE.test(service)) {
+    report.add(`${field}.service`, `${shown(service)} is no full service name such as payments.v1.Payments`);
+    return {};
+  }
+  const methods = readTexts(record['methods'], `${field}.methods`, report, (text, at) => {
+    if (METHOD.test(text)) return text;
+    report.add(at, `${shown(text)} is no method name such as Charge`);
+    return undefined;
+  });
+  const paths: readonly PathPattern[] = methods?.map((method) => ({
+    kind: 'exact',
+    path: `/${service}/${method}`,
+  })) ?? [
+    {
+      kind: 'template',
+      text: `/${service}/{method}`,
+      segments: [
+        { kind: 'literal', value: service },
+        { kind: 'one', name: 'method' },
+      ],
+    },
+  ];
+  return { methods: ['POST'], paths };
+}

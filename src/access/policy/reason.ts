@@ -1,0 +1,179 @@
+import {
+  inValidity,
+  matchesHosts,
+  matchesMethods,
+  matchesPaths,
+  matchesPorts,
+  matchesSource,
+  type Facts,
+} from './match.js';
+import {
+  describePrincipal,
+  policyName,
+  type Effect,
+  type Operation,
+  type Policy,
+  type PolicyRef,
+  type Rule,
+  type TargetWorkload,
+} from './model.js';
+import { describePath } from './path.js';
+import type { RankedRule, Stage } from './target-policies.js';
+
+/** What a group of policies says. */
+export interface Outcome {
+  readonly stage: Stage;
+  readonly effect: Effect;
+  readonly rule?: RankedRule;
+  readonly claim?: { readonly policy: Policy; readonly why: 'closed' | 'broken' };
+}
+
+export type MissedField = 'source' | 'time' | 'port' | 'method' | 'host' | 'path';
+
+/** The Allow rule that came nearest to a request that no rule allows. */
+export interface NearMiss {
+  readonly policy: PolicyRef;
+  readonly rule: string;
+  /** What did not match; never empty. */
+  readonly missed: readonly { readonly field: MissedField; readonly reason: string }[];
+}
+
+type Missed = NearMiss['missed'][number];
+
+/** How many rules are looked at for the nearest; the answer does not depend on it, only the hint. */
+const MAX_COMPARED = 512;
+/** How many alternatives a reason lists. */
+const MAX_LISTED = 4;
+
+/** The rule that misses the fewest fields; among equals one that is for the caller, then the first. */
+export function nearestRule(rules: readonly RankedRule[], facts: Facts): NearMiss | undefined {
+  let best:
+    { readonly ranked: RankedRule; readonly missed: readonly Missed[]; readonly cost: number } | undefined;
+  for (const ranked of rules.slice(0, MAX_COMPARED)) {
+    const missed = missedFields(ranked, facts);
+    // The whole caller counts more than one field of what it asks: people look for the rule that is about them.
+    const cost = missed.reduce((sum, { field }) => sum + (field === 'source' ? 1.5 : 1), 0);
+    if (best === undefined || cost < best.cost) best = { ranked, missed, cost };
+  }
+  if (best === undefined) return undefined;
+  return { policy: best.ranked.policy.ref, rule: best.ranked.rule.name, missed: best.missed };
+}
+
+function missedFields({ rule, policy, ports }: RankedRule, facts: Facts): readonly Missed[] {
+  const missed: Missed[] = [];
+  if (!rule.from.some((source) => matchesSource(source, facts))) {
+    missed.push({ field: 'source', reason: sourceMissed(rule, facts) });
+  }
+  if (!inValidity(policy.validity, facts.time)) {
+    const over = policy.validity?.until !== undefined && facts.time >= policy.validity.until;
+    missed.push({ field: 'time', reason: over ? 'the policy is over' : 'the policy does not hold yet' });
+  }
+  if (matchesPorts(ports, facts) !== 'yes') {
+    missed.push({ field: 'port', reason: portMissed([...(ports ?? [])], facts) });
+  }
+  return [...missed, ...operationMissed(rule.to ?? [], facts)];
+}
+
+function operationMissed(operations: readonly Operation[], facts: Facts): readonly Missed[] {
+  let best: readonly Missed[] | undefined;
+  for (const operation of operations) {
+    const missed = oneOperationMissed(operation, facts);
+    if (best === undefined || missed.length < best.length) best = missed;
+  }
+  return best ?? [];
+}
+
+function oneOperationMissed(operation: Operation, facts: Facts): readonly Missed[] {
+  const { http } = facts;
+  const missed: Missed[] = [];
+  if (matchesPorts(operation.ports, facts) !== 'yes') {
+    missed.push({ field: 'port', reason: portMissed(operation.ports ?? [], facts) });
+  }
+  if (matchesMethods(operation, facts) !== 'yes') {
+    const methods = listed(operation.methods ?? []);
+    missed.push({
+      field: 'method',
+      reason: http === undefined ? 'no HTTP is seen' : `method ${http.method} is not ${methods}`,
+    });
+  }
+  if (matchesHosts(operation, facts) !== 'yes') {
+    missed.push({
+      field: 'host',
+      reason: `host ${http?.host ?? '(none)'} is not ${listed(operation.hosts ?? [])}`,
+    });
+  }
+  if (matchesPaths(operation, facts) !== 'yes') {
+    const paths = listed((operation.paths ?? []).map(describePath));
+    missed.push({
+      field: 'path',
+      reason: http === undefined ? 'no HTTP is seen' : `path ${shortPath(http.path)} is not ${paths}`,
+    });
+  }
+  return missed;
+}
+
+function sourceMissed(rule: Rule, facts: Facts): string {
+  const caller = facts.source?.uri ?? 'a caller without identity';
+  const excepted = rule.from.some((source) => matchesSource({ any: source.any, except: [] }, facts));
+  if (excepted) return `${caller} is excepted`;
+  return `${caller} is not ${listed(rule.from.flatMap(({ any }) => any.map(describePrincipal)))}`;
+}
+
+function portMissed(ports: readonly number[], facts: Facts): string {
+  return facts.port === undefined
+    ? 'the port is not known'
+    : `port ${facts.port} is not ${listed(ports.map(String))}`;
+}
+
+function listed(items: readonly string[]): string {
+  if (items.length === 0) return 'anything that it names';
+  const more = items.length > MAX_LISTED ? ` or one of ${items.length - MAX_LISTED} more` : '';
+  return `${items.slice(0, MAX_LISTED).join(' or ')}${more}`;
+}
+
+function shortPath(path: string): string {
+  return path.length > 200 ? `${path.slice(0, 200)}…` : path;
+}
+
+function inWords(ref: PolicyRef): string {
+  return `policy ${policyName(ref)}`;
+}
+
+export function explainAllowed({ rule }: Outcome): string {
+  if (rule === undefined) return 'allowed by default: no policy speaks for this target';
+  return `allowed by rule "${rule.rule.name}" of ${inWords(rule.policy.ref)}`;
+}
+
+export function explainDenied(
+  { rule, claim }: Outcome,
+  nearest: NearMiss | undefined,
+  facts: Facts,
+  target: TargetWorkload,
+): string {
+  if (rule !== undefined) return `denied by rule "${rule.rule.name}" of ${inWords(rule.policy.ref)}`;
+  if (claim?.why === 'broken') return `denied: ${brokenInWords(claim.policy)}`;
+  const what = facts.http === undefined ? 'access' : `${facts.http.method} ${shortPath(facts.http.path)}`;
+  const who = facts.source?.uri ?? 'a caller without identity';
+  const where = `${target.namespace}/${target.name}`;
+  if (nearest === undefined) {
+    return claim === undefined
+      ? `denied by default: no policy speaks for ${where}`
+      : `denied: ${inWords(claim.policy.ref)} allows nobody`;
+  }
+  const missed = nearest.missed.map(({ reason }) => reason).join(', and ');
+  return `no rule allows ${what} on ${where} to ${who}; nearest is rule "${nearest.rule}" of ${inWords(nearest.policy)}, but ${missed}`;
+}
+
+export function explainAudit({ rule, claim, effect }: Outcome, policy: Policy): string {
+  const verb = effect === 'Allow' ? 'would have allowed' : 'would have denied';
+  if (rule !== undefined) return `rule "${rule.rule.name}" of ${inWords(policy.ref)} ${verb} it`;
+  if (claim?.why === 'broken') return `would have denied: ${brokenInWords(policy)}`;
+  return `${inWords(policy.ref)} ${verb} it: none of its rules allows it`;
+}
+
+function brokenInWords(policy: Policy): string {
+  const [first, ...others] = policy.problems ?? [];
+  const more = others.length === 0 ? '' : ` (and ${others.length} more)`;
+  const problem = first === undefined ? 'it has problems' : `${first.field} ${first.message}`;
+  return `${inWords(policy.ref)} cannot be compiled, so it opens nothing: ${problem}${more}`;
+}

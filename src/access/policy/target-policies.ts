@@ -1,0 +1,166 @@
+import type { Policy, Principal, Rule, Source, Tier } from './model.js';
+
+/**
+ * The order of the decision. The first stage that has something to say decides, so what two sets say together is
+ * what the one says whose stage comes first.
+ */
+export const STAGE = {
+  adminDeny: 0,
+  deny: 1,
+  allow: 2,
+  /** A namespaced policy allows some, but not this request. */
+  closed: 3,
+  baselineDeny: 4,
+  baselineAllow: 5,
+  /** A policy of the cluster's allows some, but not this request. */
+  clusterClosed: 6,
+  default: 7,
+} as const;
+
+export type Stage = (typeof STAGE)[keyof typeof STAGE];
+
+/** A rule with what its policy adds to it. Lower ranks are looked at first. */
+export interface RankedRule {
+  readonly rank: number;
+  readonly policy: Policy;
+  readonly rule: Rule;
+  /** The policy's target ports. */
+  readonly ports: ReadonlySet<number> | undefined;
+}
+
+/** A rule, reached by one of its sources. */
+export interface IndexedRule {
+  readonly ranked: RankedRule;
+  readonly source: Source;
+}
+
+/** Rules under whom they are for, so that a request meets only those that could concern its caller. */
+export interface RuleIndex {
+  readonly byUri: ReadonlyMap<string, readonly IndexedRule[]>;
+  readonly byTrustDomain: ReadonlyMap<string, readonly IndexedRule[]>;
+  /** Under `trust-domain/namespace`. */
+  readonly byNamespace: ReadonlyMap<string, readonly IndexedRule[]>;
+  readonly authenticated: readonly IndexedRule[];
+  readonly anyone: readonly IndexedRule[];
+}
+
+/** A policy that speaks for whole ports of the target: it closes them, or is broken and denies on them. */
+export interface PortClaim {
+  readonly policy: Policy;
+  readonly ports: ReadonlySet<number> | undefined;
+}
+
+/** What one group of policies says about one target. */
+export interface Decider {
+  readonly adminDeny: RuleIndex;
+  readonly deny: RuleIndex;
+  readonly allow: RuleIndex;
+  readonly baselineDeny: RuleIndex;
+  readonly baselineAllow: RuleIndex;
+  readonly broken: Readonly<Record<Tier, readonly PortClaim[]>>;
+  readonly closing: Readonly<Record<Tier, readonly PortClaim[]>>;
+  /** Every Allow rule, in order: for saying which came nearest. */
+  readonly allowRules: readonly RankedRule[];
+}
+
+/** What concerns one target. */
+export interface TargetPolicies {
+  readonly enforced: Decider;
+  /** Each audited policy by itself. */
+  readonly audited: readonly { readonly policy: Policy; readonly decider: Decider }[];
+}
+
+export function compileTarget(policies: readonly Policy[]): TargetPolicies {
+  return {
+    enforced: compileDecider(policies.filter(({ mode }) => mode === 'Enforce')),
+    audited: policies
+      .filter(({ mode }) => mode === 'Audit')
+      .map((policy) => ({ policy, decider: compileDecider([policy]) })),
+  };
+}
+
+function compileDecider(policies: readonly Policy[]): Decider {
+  const claims = (tier: Tier, holds: (policy: Policy) => boolean): readonly PortClaim[] =>
+    policies
+      .filter((policy) => policy.tier === tier && holds(policy))
+      .map((policy) => ({ policy, ports: portSet(policy) }));
+  const perTier = (holds: (policy: Policy) => boolean): Decider['broken'] => ({
+    Admin: claims('Admin', holds),
+    Namespaced: claims('Namespaced', holds),
+    Baseline: claims('Baseline', holds),
+  });
+  const ranked = policies
+    .flatMap((policy) => policy.rules.map((rule) => ({ policy, rule, ports: portSet(policy) })))
+    .map((entry, rank): RankedRule => ({ ...entry, rank }));
+  const index = (effect: Rule['effect'], ...tiers: readonly Tier[]): RuleIndex =>
+    indexRules(ranked.filter(({ rule, policy }) => rule.effect === effect && tiers.includes(policy.tier)));
+  return {
+    adminDeny: index('Deny', 'Admin'),
+    deny: index('Deny', 'Namespaced'),
+    allow: index('Allow', 'Admin', 'Namespaced'),
+    baselineDeny: index('Deny', 'Baseline'),
+    baselineAllow: index('Allow', 'Baseline'),
+    broken: perTier((policy) => policy.problems !== undefined),
+    closing: perTier(closes),
+    allowRules: ranked.filter(({ rule }) => rule.effect === 'Allow'),
+  };
+}
+
+/**
+ * A policy with an Allow rule, or with no rule at all, closes its target. It does so also outside its validity: the
+ * end of a permission must never open a target to everybody.
+ */
+function closes(policy: Policy): boolean {
+  return policy.rules.length === 0 || policy.rules.some(({ effect }) => effect === 'Allow');
+}
+
+function portSet(policy: Policy): ReadonlySet<number> | undefined {
+  return policy.target.ports === undefined ? undefined : new Set(policy.target.ports);
+}
+
+function indexRules(rules: readonly RankedRule[]): RuleIndex {
+  const byUri = new Map<string, IndexedRule[]>();
+  const byTrustDomain = new Map<string, IndexedRule[]>();
+  const byNamespace = new Map<string, IndexedRule[]>();
+  const authenticated: IndexedRule[] = [];
+  const anyone: IndexedRule[] = [];
+  const put = (principal: Principal, entry: IndexedRule): void => {
+    switch (principal.kind) {
+      case 'spiffeId':
+        append(byUri, principal.uri, entry);
+        break;
+      case 'identity':
+        for (const uri of principal.uris) append(byUri, uri, entry);
+        break;
+      case 'serviceAccount': {
+        const path = `/ns/${principal.namespace}/sa/${principal.serviceAccount}`;
+        append(byUri, `spiffe://${principal.trustDomain}${path}`, entry);
+        break;
+      }
+      case 'namespace':
+        append(byNamespace, `${principal.trustDomain}/${principal.namespace}`, entry);
+        break;
+      case 'trustDomain':
+        append(byTrustDomain, principal.trustDomain, entry);
+        break;
+      case 'authenticated':
+        authenticated.push(entry);
+        break;
+      case 'anyone':
+        anyone.push(entry);
+        break;
+    }
+  };
+  for (const ranked of rules) {
+    for (const source of ranked.rule.from) {
+      for (const principal of source.any) put(principal, { ranked, source });
+    }
+  }
+  return { byUri, byTrustDomain, byNamespace, authenticated, anyone };
+}
+
+function append(map: Map<string, IndexedRule[]>, key: string, entry: IndexedRule): void {
+  const list = map.get(key);
+  if (list === undefined) map.set(key, [entry]);
+  else list.push(entry);
+}
