@@ -15,9 +15,10 @@ import { AdminService } from './gen/signet/admin/v1/admin.js';
 import { SpiffeWorkloadAPIService, X509SVIDResponse } from './gen/spiffe/workload.js';
 import { SecretDiscoveryServiceService } from './gen/envoy/secret/sds.js';
 import type { ListenUnixOptions, RpcListener } from './listener.js';
+import { PeerCredentialsError } from './peer/reader.js';
 import type { RpcServer, RpcServerOptions } from './server.js';
 import { createRpcServer } from './server.js';
-import type { CallContext, MessageSink } from './service.js';
+import type { CallContext, MessageSink, Peer } from './service.js';
 import { StatusError } from './service.js';
 
 let directory: string;
@@ -258,6 +259,48 @@ describe('calls', () => {
         error: expect.stringContaining('secret detail'),
       }),
     ]);
+  });
+});
+
+describe('peer credentials', () => {
+  it('come from the kernel, for listeners that want them, and are given back with the connection', async () => {
+    const server = serverWith();
+    const peers: Peer[] = [];
+    server.service(HealthService, {
+      check: async (_request, { peer }) => {
+        peers.push(peer);
+        return { status: 1 };
+      },
+    });
+    await listen(server, { path: join(directory, 'a.sock'), peerCredentials: true });
+    const other = await listen(server, { path: join(directory, 'b.sock'), name: 'pod/b' });
+    const connection = dial(join(directory, 'a.sock'));
+    await connection.health().check({ service: '' }, { metadata: { pid: '1', uid: '0' } });
+    await dial(other.path).health().check({ service: '' });
+    expect(peers[0]?.credentials).toMatchObject({ pid: process.pid, uid: process.getuid?.() });
+    expect(peers[0]?.credentials?.isAlive()).toBe(true);
+    expect(peers[1]).toEqual({ listener: 'pod/b', connectionId: 'c2' });
+    connection.close();
+    while (server.connections > 1) await new Promise((resolve) => setImmediate(resolve));
+    expect(peers[0]?.credentials?.isAlive()).toBe(false);
+  });
+
+  it('that the kernel will not give close the connection before anything is read', async () => {
+    const { logger, lines } = recorder();
+    const reader = {
+      read: () => {
+        throw new PeerCredentialsError('PeerUnknown', 'outside the pid namespace');
+      },
+    };
+    const server = serverWith({ logger, peerCredentials: () => Promise.resolve(reader) });
+    const listener = await listen(server, { peerCredentials: true });
+    await closed(await rawConnection(listener.path));
+    expect(lines).toContainEqual({
+      level: 'warn',
+      message: 'connections refused',
+      fields: expect.objectContaining({ reason: 'outside the pid namespace' }),
+    });
+    while (listener.connections > 0) await new Promise((resolve) => setImmediate(resolve));
   });
 });
 
