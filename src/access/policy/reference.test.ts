@@ -28,8 +28,8 @@ interface Naive {
 function holds(principal: PrincipalInput, { source }: Naive): boolean {
   if (principal.anyone === true && principal.trustDomains === undefined) return true;
   if (source === undefined) return false;
-  const [, , domain = '', ...path] = source.split('/');
-  if (principal.trustDomains !== undefined && !principal.trustDomains.includes(domain)) return false;
+  const [, , domain, ...path] = source.split('/') as [string, string, string, ...string[]];
+  if (principal.trustDomains?.includes(domain) === false) return false;
   if (principal.spiffeIDs !== undefined) return principal.spiffeIDs.includes(source);
   const inDomain = principal.trustDomains !== undefined || domain === 'td';
   const { namespaces, serviceAccounts } = principal;
