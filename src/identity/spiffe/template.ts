@@ -40,6 +40,8 @@ export interface Template {
   readonly text: string;
   /** True when two pods of one namespace and service account may render differently. */
   readonly perPod: boolean;
+  /** The label and annotation keys it asks for. */
+  readonly keys: readonly string[];
   render(data: TemplateData, form: TemplateForm): Rendered;
 }
 
@@ -100,6 +102,7 @@ export function parseTemplate(text: string): Template {
     perPod: parts.some(
       (part) => part.kind === 'entry' || (part.kind === 'field' && !SHARED_FIELDS.has(part.field)),
     ),
+    keys: parts.flatMap((part) => (part.kind === 'entry' ? [part.key] : [])),
     render: (data, form) => render(parts, data, form),
   };
 }
