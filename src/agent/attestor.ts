@@ -1,0 +1,170 @@
+import { createHash } from 'node:crypto';
+import type { BigIntStats } from 'node:fs';
+import { closeSync, openSync, readlinkSync, readSync } from 'node:fs';
+import { type FileHandle, open, stat } from 'node:fs/promises';
+import type { ProcessFacts } from '../identity/registration/registration.js';
+import { type PeerCredentials, StatusError } from '../rpc/service.js';
+
+/** Finds out what the kernel knows of the process at the other end of the shared socket. */
+export interface Attestor {
+  /**
+   * The facts of the process that connected. With `digest`, also the SHA-256 of its executable, which costs reading
+   * that once.
+   *
+   * @throws StatusError Unauthenticated when the process is gone: its pid may be another's by now
+   */
+  attest(credentials: PeerCredentials, digest: boolean): Promise<ProcessFacts>;
+}
+
+export interface ProcAttestorOptions {
+  /** Where procfs is; `/proc` unless a test says otherwise. */
+  readonly proc?: string;
+  /** Executables larger than this have no digest. */
+  readonly maxDigestBytes: number;
+  /** How many digests are kept; 256 unless said. */
+  readonly maxDigests?: number;
+}
+
+/** /proc/<pid>/status is about 1.5 KB; the Groups line may be long (65,536 groups at most, we read far fewer). */
+const MAX_STATUS_BYTES = 64 * 1024;
+const DIGEST_CHUNK = 256 * 1024;
+
+/** An attestor over procfs. */
+export function createProcAttestor(options: ProcAttestorOptions): Attestor {
+  const proc = options.proc ?? '/proc';
+  const digests = new DigestCache(options.maxDigests ?? 256);
+  return {
+    async attest(credentials, digest) {
+      const directory = `${proc}/${credentials.pid}`;
+      const supplementaryGids = readSupplementaryGids(`${directory}/status`);
+      const executable = await readExecutable(
+        `${directory}/exe`,
+        digest ? { digests, most: options.maxDigestBytes } : undefined,
+      );
+      // Last: what was read above is the caller's only if it lived all the while.
+      if (!credentials.isAlive())
+        throw new StatusError(
+          'Unauthenticated',
+          'the calling process is gone; its identity cannot be told any more',
+        );
+      return {
+        uid: credentials.uid,
+        gid: credentials.gid,
+        supplementaryGids: supplementaryGids ?? [],
+        ...executable,
+      };
+    },
+  };
+}
+
+function readSupplementaryGids(path: string): readonly number[] | undefined {
+  const groups = /^Groups:\t?([\d ]*)$/m.exec(readSmallFile(path) ?? '')?.[1];
+  return groups
+    ?.trim()
+    .split(' ')
+    .filter((text) => text !== '')
+    .map(Number);
+}
+
+/** procfs answers from memory: reading it at once costs less than a trip through the thread pool. */
+function readSmallFile(path: string): string | undefined {
+  let file: number;
+  try {
+    file = openSync(path, 'r');
+  } catch {
+    return undefined;
+  }
+  try {
+    const buffer = Buffer.allocUnsafe(MAX_STATUS_BYTES);
+    let length = 0;
+    for (;;) {
+      const read = readSync(file, buffer, length, buffer.length - length, null);
+      length += read;
+      if (read === 0 || length === buffer.length) return buffer.toString('latin1', 0, length);
+    }
+  } catch {
+    return undefined;
+  } finally {
+    closeSync(file);
+  }
+}
+
+/**
+ * Path and digest of the running executable; without those that cannot be had for sure.
+ *
+ * The link says the path as the process sees it, and in a mount namespace of its own a process may see its executable
+ * wherever it likes. So the path counts only if, seen from here, the same file lies there.
+ */
+async function readExecutable(
+  link: string,
+  digesting: { readonly digests: DigestCache; readonly most: number } | undefined,
+): Promise<{ path?: string; sha256?: string }> {
+  let handle: FileHandle | undefined;
+  try {
+    const path = readlinkSync(link);
+    handle = await open(link, 'r');
+    const running = await handle.stat({ bigint: true });
+    const sha256 =
+      digesting === undefined ? undefined : await digesting.digests.of(handle, running, digesting.most);
+    const there = await stat(path, { bigint: true }).catch(() => undefined);
+    const samePath = there !== undefined && there.dev === running.dev && there.ino === running.ino;
+    return { ...(samePath ? { path } : {}), ...(sha256 === undefined ? {} : { sha256 }) };
+  } catch {
+    // Gone, or another user's and we may not look: the facts that are left still count.
+    return {};
+  } finally {
+    await handle?.close().catch(() => undefined);
+  }
+}
+
+/** Digests by file, bounded, the least recently used go first. */
+class DigestCache {
+  readonly #most: number;
+  readonly #digests = new Map<string, Promise<string | undefined>>();
+
+  constructor(most: number) {
+    this.#most = most;
+  }
+
+  of(handle: FileHandle, file: BigIntStats, mostBytes: number): Promise<string | undefined> {
+    if (!file.isFile() || file.size > BigInt(mostBytes)) return Promise.resolve(undefined);
+    // With the change time, which, unlike the modification time, the file's owner cannot set.
+    const key = [file.dev, file.ino, file.size, file.mtimeNs, file.ctimeNs].join('/');
+    const known = this.#digests.get(key);
+    this.#digests.delete(key);
+    const digest = known ?? this.#compute(key, handle, file, mostBytes);
+    this.#digests.set(key, digest);
+    for (const oldest of this.#digests.keys()) {
+      if (this.#digests.size <= this.#most) break;
+      this.#digests.delete(oldest);
+    }
+    return digest;
+  }
+
+  async #compute(
+    key: string,
+    handle: FileHandle,
+    before: BigIntStats,
+    mostBytes: number,
+  ): Promise<string | undefined> {
+    try {
+      const hash = createHash('sha256');
+      const buffer = Buffer.allocUnsafe(DIGEST_CHUNK);
+      let at = 0;
+      for (;;) {
+        const { bytesRead } = await handle.read(buffer, 0, buffer.length, at);
+        if (bytesRead === 0) break;
+        at += bytesRead;
+        if (at > mostBytes) throw new RangeError('the executable grew while it was read');
+        hash.update(buffer.subarray(0, bytesRead));
+      }
+      const after = await handle.stat({ bigint: true });
+      if (after.ctimeNs !== before.ctimeNs || after.size !== before.size)
+        throw new RangeError('the executable changed while it was read');
+      return hash.digest('hex');
+    } catch {
+      this.#digests.delete(key);
+      return undefined;
+    }
+  }
+}

@@ -1,0 +1,69 @@
+/** What rotation needs to know of an SVID. Times are wall time, in milliseconds since the epoch. */
+export interface RotatingSvid {
+  readonly notBefore: number;
+  readonly notAfter: number;
+  /** When this agent got it. */
+  readonly receivedAt: number;
+  /** From {@link renewalTime}. */
+  readonly renewAt: number;
+  /** Subject key ID (hex) of the authority that signed it. */
+  readonly authorityId: string;
+}
+
+/** Why an SVID must be replaced. */
+export type RotationReason = 'expired' | 'tainted' | 'clock' | 'due';
+
+/**
+ * The longest time, in monotonic milliseconds, between two looks at the wall clock. A timer that waits for a wall time
+ * computed once would sleep through a jump of the clock; looking again this often bounds what a jump can cost.
+ */
+export const LONGEST_LOOK_MS = 30_000;
+
+/** The share of the half-life that is drawn at random, so that SVIDs signed together are not renewed together. */
+const JITTER = 0.1;
+
+/**
+ * When to renew an SVID: half-way through the life that is left to it on receipt, ± 10 %.
+ *
+ * From receipt, not from `notBefore`: that one lies in the past by the issuer's cushion, and with a lifetime near the
+ * cushion the SVID would be due the moment it came.
+ *
+ * @param fraction a random number in [0, 1)
+ */
+export function renewalTime(
+  validity: { readonly notBefore: number; readonly notAfter: number },
+  receivedAt: number,
+  fraction: number,
+): number {
+  const from = Math.min(Math.max(receivedAt, validity.notBefore), validity.notAfter);
+  const half = (validity.notAfter - from) / 2;
+  return from + half * (1 - JITTER + 2 * JITTER * fraction);
+}
+
+/** Whether the SVID is past its end: such a one is never handed out. */
+export function isExpired(svid: { readonly notAfter: number }, now: number): boolean {
+  return now >= svid.notAfter;
+}
+
+/** Whether, and why, the SVID must be replaced now. `now` is wall time. */
+export function rotationReason(
+  svid: RotatingSvid,
+  now: number,
+  tainted: ReadonlySet<string>,
+): RotationReason | undefined {
+  if (isExpired(svid, now)) return 'expired';
+  if (tainted.has(svid.authorityId)) return 'tainted';
+  // The clock was set back since: peers on this machine now see an SVID of the future. One that was so already when it
+  // came is the server's clock running ahead; asking again would bring the same.
+  if (now < svid.notBefore && svid.receivedAt >= svid.notBefore) return 'clock';
+  return now >= svid.renewAt ? 'due' : undefined;
+}
+
+/**
+ * How long to sleep, in milliseconds, before looking at the SVIDs again: until the first is due or expires, at least
+ * `granularityMs` (one look serves all that fall due together), at most {@link LONGEST_LOOK_MS}.
+ */
+export function lookAgainIn(firstEvent: number | undefined, now: number, granularityMs: number): number {
+  if (firstEvent === undefined) return LONGEST_LOOK_MS;
+  return Math.min(LONGEST_LOOK_MS, Math.max(granularityMs, firstEvent - now));
+}

@@ -1,0 +1,149 @@
+import type { Clock } from '../lib/clock.js';
+import { type CallContext, type PeerCredentials, StatusError } from '../rpc/service.js';
+import type { Attestor } from './attestor.js';
+import type { Fairness, Party } from './fairness.js';
+import type { AgentLimits } from './limits.js';
+import { podSubject, processSubject, type Subject, userKey } from './subject.js';
+import type { SubjectView, Views } from './views.js';
+import { Waiter } from './waiter.js';
+
+/** What the handlers of all services share. */
+export interface CallParts {
+  readonly clock: Clock;
+  readonly limits: AgentLimits;
+  readonly attestor: Attestor;
+  readonly fairness: Fairness;
+  readonly views: Views;
+  /** Why this caller is refused: never empty-handed. */
+  refusal(view: SubjectView, signal: AbortSignal): Promise<StatusError>;
+}
+
+/** The name of the listener whose callers are told apart by the kernel's credentials. */
+export const SHARED_LISTENER = 'shared';
+/** Before the UID of the pod in the name of a pod's own listener. */
+export const POD_LISTENER_PREFIX = 'pod/';
+
+const POD_UID = /^[A-Za-z0-9._-]{1,128}$/;
+
+/** For whom the call counts, told before anything is spent on it. Throws StatusError. */
+function partyOf({ peer }: CallContext): Party & { readonly credentials?: PeerCredentials } {
+  const { listener, credentials } = peer;
+  if (listener.startsWith(POD_LISTENER_PREFIX)) {
+    // The socket is the pod.
+    const uid = listener.slice(POD_LISTENER_PREFIX.length);
+    if (POD_UID.test(uid)) return podSubject(uid);
+  } else if (listener === SHARED_LISTENER && credentials !== undefined) {
+    return { kind: 'process', fairnessKey: userKey(credentials.uid), credentials };
+  }
+  throw new StatusError('PermissionDenied', `no identities are served on listener "${listener}"`);
+}
+
+/** One call of one subject, from its start to {@link CallSession.close}. */
+export class CallSession {
+  readonly parts: CallParts;
+  readonly waiter: Waiter;
+  readonly #context: CallContext;
+  #subject: Subject;
+  #view: SubjectView;
+  #closeStream: (() => void) | undefined;
+  #unhold: (() => void) | undefined;
+
+  constructor(
+    parts: CallParts,
+    context: CallContext,
+    subject: Subject,
+    closeStream: (() => void) | undefined,
+  ) {
+    this.parts = parts;
+    this.#context = context;
+    this.#subject = subject;
+    this.#closeStream = closeStream;
+    this.waiter = new Waiter(parts.clock, context.signal);
+    this.#view = parts.views.acquire(subject, this.waiter);
+  }
+
+  get view(): SubjectView {
+    return this.#view;
+  }
+
+  get subject(): Subject {
+    return this.#subject;
+  }
+
+  get signal(): AbortSignal {
+    return this.#context.signal;
+  }
+
+  /** Looks at the caller again where a registration now asks for what was not looked at before. */
+  async refresh(): Promise<void> {
+    if (!this.#view.needsDigest || this.#subject.kind !== 'process') return;
+    const { attestor, views } = this.parts;
+    const facts = await this.waiter.guard(attestor.attest(this.#subject.credentials, true));
+    const subject = processSubject(facts, this.#subject.credentials, true);
+    const view = views.acquire(subject, this.waiter);
+    views.release(this.#view, this.waiter);
+    this.#subject = subject;
+    this.#view = view;
+  }
+
+  /** Counts this caller as held. Throws StatusError Unavailable when too many are. */
+  hold(): void {
+    this.#unhold ??= this.parts.fairness.hold(this.#subject);
+    this.#view.urge();
+  }
+
+  unhold(): void {
+    this.#unhold?.();
+    this.#unhold = undefined;
+  }
+
+  /** Waits, held, until `ready`; refuses after the bound. */
+  async until(ready: (view: SubjectView) => boolean): Promise<void> {
+    const { clock, limits } = this.parts;
+    const start = clock.monotonic();
+    for (;;) {
+      await this.refresh();
+      if (ready(this.#view)) break;
+      const left = start + limits.holdMs - clock.monotonic();
+      if (left <= 0) throw await this.refusal();
+      this.hold();
+      await this.waiter.wait(left);
+    }
+    this.unhold();
+  }
+
+  refusal(): Promise<StatusError> {
+    return this.parts.refusal(this.#view, this.signal);
+  }
+
+  close(): void {
+    this.unhold();
+    this.parts.views.release(this.#view, this.waiter);
+    this.waiter.close();
+    this.#closeStream?.();
+    this.#closeStream = undefined;
+  }
+}
+
+/** Begins a call: who is it, and may it have another. Throws StatusError. */
+export async function openSession(
+  parts: CallParts,
+  context: CallContext,
+  kind: 'unary' | 'stream',
+): Promise<CallSession> {
+  const party = partyOf(context);
+  parts.fairness.call(party);
+  const closeStream = kind === 'stream' ? parts.fairness.openStream(party) : undefined;
+  try {
+    const { credentials } = party;
+    const subject =
+      party.kind === 'process' && credentials !== undefined
+        ? processSubject(await parts.attestor.attest(credentials, false), credentials, false)
+        : podSubject(party.fairnessKey.slice(POD_LISTENER_PREFIX.length));
+    context.signal.throwIfAborted();
+    return new CallSession(parts, context, subject, closeStream);
+  } catch (error) {
+    closeStream?.();
+    throw error;
+  }
+}

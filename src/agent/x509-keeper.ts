@@ -1,0 +1,356 @@
+import type { KeyType } from '../identity/pki/keys.js';
+import type { Registration } from '../identity/registration/registration.js';
+import { Backoff } from '../lib/backoff.js';
+import type { Clock, Timer } from '../lib/clock.js';
+import { SignetError } from '../lib/errors.js';
+import type { Logger } from '../lib/logger.js';
+import type { Random } from '../lib/random.js';
+import { MAX_SIGN_BATCH, type NodeApi, type SignX509Result } from '../rpc/node-api.js';
+import { withTimeout } from './deadline.js';
+import type { MadeKey } from './key-maker.js';
+import type { AgentLimits } from './limits.js';
+import { isExpired, lookAgainIn, rotationReason } from './rotation.js';
+import { Priority, SigningQueue } from './signing-queue.js';
+import { ByteSharing, type CachedSvid, packSvid, svidProblem } from './svid.js';
+
+/** Why a registration has no fresh SVID, as told to its caller. */
+export interface SigningFailure {
+  readonly code: string;
+  readonly message: string;
+  readonly retryable: boolean;
+}
+
+export interface X509KeeperOptions {
+  readonly api: Pick<NodeApi, 'signX509'>;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly logger: Logger;
+  readonly limits: AgentLimits;
+  readonly keyType: KeyType;
+  readonly makeKey: (type: KeyType) => Promise<MadeKey>;
+  /** Called when the SVID of this registration came, changed, or went. */
+  readonly onChange: (registration: Registration) => void;
+}
+
+interface Entry {
+  registration: Registration;
+  svid: CachedSvid | undefined;
+  failure: SigningFailure | undefined;
+}
+
+/** One look at all SVIDs serves those that fall due within this time, in milliseconds. */
+const LOOK_GRANULARITY_MS = 1_000;
+/** How long keys are made before other work gets its turn, in milliseconds; and the most keys before that. */
+const TURN_MS = 8;
+const TURN_KEYS = 16;
+/** RSA keys take about a thousand times longer than others: a batch must not wait for many. */
+const RSA_BATCH = 4;
+
+/**
+ * Keeps an X.509-SVID for every registration: makes the keys, has them signed in batches, renews in time, and drops
+ * what must go. It owns the cache; all changes happen in its methods, between two awaits.
+ */
+export class X509Keeper {
+  readonly #options: X509KeeperOptions;
+  readonly #entries = new Map<string, Entry>();
+  readonly #queue: SigningQueue;
+  readonly #sharing = new ByteSharing();
+  readonly #unreachable: Backoff;
+  readonly #batchSize: number;
+  #tainted: ReadonlySet<string> = new Set();
+  #signal: AbortSignal | undefined;
+  #scheduled = false;
+  #running = 0;
+  #urgentRunning = 0;
+  #pausedUntil = 0;
+  #wakeTimer: Timer | undefined;
+  #lookTimer: Timer | undefined;
+  /** When the next look is, in monotonic milliseconds. */
+  #lookAt = Infinity;
+  #idle: (() => void) | undefined;
+
+  constructor(options: X509KeeperOptions) {
+    this.#options = options;
+    this.#queue = new SigningQueue(options.limits.signBackoff, options.random);
+    this.#unreachable = new Backoff(options.limits.connectBackoff, options.random);
+    const most = options.keyType.startsWith('rsa') ? RSA_BATCH : MAX_SIGN_BATCH;
+    this.#batchSize = Math.max(1, Math.min(options.limits.signBatch, most));
+  }
+
+  /** Signs and renews until `signal` is aborted; resolves when nothing is under way any more. */
+  async run(signal: AbortSignal): Promise<void> {
+    this.#signal = signal;
+    this.#schedule();
+    this.#look();
+    await new Promise<void>((resolve) => {
+      if (signal.aborted) resolve();
+      else signal.addEventListener('abort', () => resolve(), { once: true });
+    });
+    this.#wakeTimer?.cancel();
+    this.#lookTimer?.cancel();
+    if (this.#running + this.#urgentRunning > 0) await new Promise<void>((resolve) => (this.#idle = resolve));
+    this.#signal = undefined;
+  }
+
+  /** A registration that came or changed. `urgent` when a caller is connected for it. */
+  upsert(registration: Registration, urgent: boolean): void {
+    const entry = this.#entries.get(registration.id);
+    if (entry === undefined) {
+      this.#entries.set(registration.id, { registration, svid: undefined, failure: undefined });
+    } else {
+      const { svid } = entry;
+      const renamed = !sameNames(entry.registration, registration);
+      entry.registration = registration;
+      entry.failure = undefined;
+      // A name that is no longer right must not be shown for another moment; anything else may serve till the new one
+      // is there.
+      if (renamed && svid !== undefined) entry.svid = undefined;
+    }
+    this.#queue.add(registration.id, urgent ? Priority.RealTime : Priority.Warmup, true);
+    this.#schedule();
+  }
+
+  /** A registration that is no more: its SVID is not served from here on. */
+  remove(id: string): void {
+    this.#entries.delete(id);
+    this.#queue.remove(id);
+  }
+
+  /** Registrations whose refusal was final are asked for once more: the server may know better now. */
+  retryRefused(): void {
+    for (const [id, entry] of this.#entries)
+      if (entry.failure?.retryable === false) this.#queue.add(id, Priority.Warmup, true);
+    this.#schedule();
+  }
+
+  /** A caller waits for these. */
+  urge(ids: Iterable<string>): void {
+    for (const id of ids) this.#queue.urge(id);
+    if (this.#queue.hasReady(this.#options.clock.monotonic(), Priority.RealTime)) this.#schedule();
+  }
+
+  /** The SVID to serve; never an expired one. */
+  svid(id: string): CachedSvid | undefined {
+    const svid = this.#entries.get(id)?.svid;
+    return svid === undefined || isExpired(svid, this.#options.clock.now()) ? undefined : svid;
+  }
+
+  /** Why signing failed the last time, if it did. */
+  failure(id: string): SigningFailure | undefined {
+    return this.#entries.get(id)?.failure;
+  }
+
+  /** The authorities whose SVIDs are replaced at once, by subject key ID (hex). */
+  taint(authorities: readonly string[]): void {
+    this.#tainted = new Set(authorities);
+    this.#look();
+  }
+
+  /** Numbers for health and metrics. */
+  stats(): {
+    registrations: number;
+    svids: number;
+    queued: number;
+    failing: number;
+    nextExpiry: number | undefined;
+  } {
+    let svids = 0;
+    let failing = 0;
+    let nextExpiry: number | undefined;
+    for (const { svid, failure } of this.#entries.values()) {
+      if (failure !== undefined) failing++;
+      if (svid === undefined) continue;
+      svids++;
+      if (nextExpiry === undefined || svid.notAfter < nextExpiry) nextExpiry = svid.notAfter;
+    }
+    return { registrations: this.#entries.size, svids, queued: this.#queue.size, failing, nextExpiry };
+  }
+
+  /** Looks at every SVID: what is due goes to the queue, what has expired goes away. */
+  #look(): void {
+    this.#lookTimer?.cancel();
+    if (this.#signal === undefined || this.#signal.aborted) return;
+    const { clock } = this.#options;
+    const now = clock.now();
+    let firstEvent: number | undefined;
+    for (const [id, entry] of this.#entries) {
+      const { svid } = entry;
+      if (svid === undefined) continue;
+      const reason = rotationReason(svid, now, this.#tainted);
+      if (reason !== undefined)
+        this.#queue.add(id, reason === 'expired' ? Priority.Warmup : Priority.Background);
+      if (reason === 'expired') {
+        entry.svid = undefined;
+        this.#options.logger.warn('an X.509-SVID expired before it could be renewed', {
+          registration: id,
+          reason: entry.failure?.message,
+        });
+        this.#options.onChange(entry.registration);
+        continue;
+      }
+      const event = reason === undefined ? Math.min(svid.renewAt, svid.notAfter) : svid.notAfter;
+      if (firstEvent === undefined || event < firstEvent) firstEvent = event;
+    }
+    this.#armLook(clock.monotonic() + lookAgainIn(firstEvent, now, LOOK_GRANULARITY_MS));
+    this.#schedule();
+  }
+
+  /** Starts batches soon: after the caller has said all that it has to say, so that it goes into one batch. */
+  #schedule(): void {
+    if (this.#scheduled || this.#signal === undefined || this.#signal.aborted) return;
+    this.#scheduled = true;
+    setImmediate(() => {
+      this.#scheduled = false;
+      this.#startBatches();
+    });
+  }
+
+  #startBatches(): void {
+    const signal = this.#signal;
+    if (signal === undefined || signal.aborted) return;
+    const { clock, limits } = this.#options;
+    const now = clock.monotonic();
+    this.#wakeTimer?.cancel();
+    if (now >= this.#pausedUntil) {
+      while (this.#running < limits.signConcurrency && this.#queue.hasReady(now)) {
+        this.#running++;
+        void this.#runBatch(this.#queue.take(this.#batchSize, now), signal, () => this.#running--);
+      }
+      // A caller that waits does not wait for the batches that are under way.
+      while (this.#urgentRunning < 1 && this.#queue.hasReady(now, Priority.RealTime)) {
+        this.#urgentRunning++;
+        const ids = this.#queue.take(this.#batchSize, now, Priority.RealTime);
+        void this.#runBatch(ids, signal, () => this.#urgentRunning--);
+      }
+    }
+    const next = this.#queue.hasReady(now) ? this.#pausedUntil : this.#queue.nextReadyAt;
+    if (next !== undefined && next > now)
+      this.#wakeTimer = clock.after(Math.max(next, this.#pausedUntil) - now, () => this.#startBatches());
+  }
+
+  async #runBatch(ids: readonly string[], signal: AbortSignal, finished: () => void): Promise<void> {
+    try {
+      await this.#signBatch(ids, signal);
+    } catch (error) {
+      // The batch as a whole: nothing is known of any of its registrations.
+      const { clock, logger } = this.#options;
+      for (const id of ids) this.#queue.release(id);
+      if (!signal.aborted) {
+        const delay = this.#unreachable.next();
+        this.#pausedUntil = clock.monotonic() + delay;
+        const { code, message } = SignetError.from(error);
+        logger.warn('signing X.509-SVIDs failed', {
+          registrations: ids.length,
+          code,
+          error: message,
+          retryInMs: Math.round(delay),
+        });
+      }
+    } finally {
+      finished();
+      if (signal.aborted && this.#running + this.#urgentRunning === 0) this.#idle?.();
+      else this.#schedule();
+    }
+  }
+
+  async #signBatch(ids: readonly string[], signal: AbortSignal): Promise<void> {
+    const { api, clock, limits } = this.#options;
+    const batch: { readonly id: string; readonly registration: Registration; readonly key: MadeKey }[] = [];
+    let turnStart = clock.monotonic();
+    for (const [index, id] of ids.entries()) {
+      const entry = this.#entries.get(id);
+      if (entry === undefined) continue;
+      const { registration } = entry;
+      batch.push({ id, registration, key: await this.#options.makeKey(this.#options.keyType) });
+      if ((index + 1) % TURN_KEYS === 0 || clock.monotonic() - turnStart > TURN_MS) {
+        await new Promise((resolve) => setImmediate(resolve));
+        turnStart = clock.monotonic();
+      }
+      if (signal.aborted) return;
+    }
+    if (batch.length === 0) return;
+    const requests = batch.map(({ id, key }) => ({ registrationId: id, csr: key.csr }));
+    const results = await withTimeout(clock, limits.requestTimeoutMs, signal, 'signing', (stop) =>
+      api.signX509(requests, stop),
+    );
+    if (results.length !== batch.length)
+      throw new SignetError(
+        'AnswerInvalid',
+        `the server gave ${results.length} answers to ${batch.length} requests`,
+      );
+    this.#unreachable.reset();
+    for (const [index, asked] of batch.entries()) {
+      const result = results[index];
+      if (result !== undefined) this.#settle(asked.registration, asked.key, result);
+    }
+  }
+
+  /** Takes one answer in. */
+  #settle(asked: Registration, key: MadeKey, result: SignX509Result): void {
+    const entry = this.#entries.get(asked.id);
+    if (entry === undefined) return;
+    const { clock, random, logger, onChange } = this.#options;
+    const now = clock.now();
+    const spiffeId = entry.registration.spiffeId.uri;
+    // An answer to a question that was asked before the registration changed; the queue asks again.
+    const outdated = entry.registration.revision !== asked.revision;
+    if (outdated && !sameNames(entry.registration, asked)) {
+      this.#queue.done(asked.id);
+      return;
+    }
+    const problem = result.ok ? svidProblem(result, { spki: key.spki, spiffeId }, now) : undefined;
+    if (!result.ok || problem !== undefined) {
+      const failure: SigningFailure = result.ok
+        ? { code: 'SvidInvalid', message: '', ...problem, retryable: true }
+        : { code: result.code, message: result.message, retryable: result.retryable };
+      entry.failure = failure;
+      this.#queue.refused(asked.id, clock.monotonic(), failure.retryable);
+      logger.warn('no X.509-SVID for a registration', {
+        registration: asked.id,
+        spiffeId,
+        code: failure.code,
+        error: failure.message,
+        retryable: failure.retryable,
+      });
+      onChange(entry.registration);
+      return;
+    }
+    entry.svid = packSvid(
+      result,
+      { spiffeId, revision: asked.revision, pkcs8: key.pkcs8 },
+      { now, fraction: random.fraction(), sharing: this.#sharing },
+    );
+    entry.failure = undefined;
+    if (this.#tainted.has(result.authorityId)) {
+      // Better than none, but to be replaced: with back-off, since the server signs with a tainted authority.
+      this.#queue.refused(asked.id, clock.monotonic(), true);
+    } else this.#queue.done(asked.id);
+    this.#lookBefore(entry.svid);
+    onChange(entry.registration);
+  }
+
+  /** Moves the next look forward when this SVID is due before it. */
+  #lookBefore(svid: CachedSvid): void {
+    const { clock } = this.#options;
+    const now = clock.now();
+    const at =
+      clock.monotonic() + lookAgainIn(Math.min(svid.renewAt, svid.notAfter), now, LOOK_GRANULARITY_MS);
+    if (at < this.#lookAt) this.#armLook(at);
+  }
+
+  #armLook(at: number): void {
+    const { clock } = this.#options;
+    this.#lookTimer?.cancel();
+    this.#lookAt = at;
+    this.#lookTimer = clock.after(at - clock.monotonic(), () => this.#look());
+  }
+}
+
+/** Whether an SVID for one says the same names as one for the other. */
+function sameNames(one: Registration, other: Registration): boolean {
+  return (
+    one.spiffeId.uri === other.spiffeId.uri &&
+    one.dnsNames.length === other.dnsNames.length &&
+    one.dnsNames.every((name, index) => name === other.dnsNames[index])
+  );
+}
