@@ -1,6 +1,15 @@
 // Builds the real parts ahead of the tests: `node test/rig/build.mjs [name…]`, all of them unless named.
-import '../support/run-typescript.mjs';
+import { spawnSync } from 'node:child_process';
+import { fileURLToPath, URL } from 'node:url';
 
+// The Node that `npm ci` brought runs TypeScript; the one on PATH may be older.
+if (Number(process.versions.node.split('.')[0]) < 24) {
+  const pinned = fileURLToPath(new URL('../../node_modules/node/bin/node', import.meta.url));
+  const { status, error } = spawnSync(pinned, process.argv.slice(1), { stdio: 'inherit' });
+  if (error) console.error(`rig: needs Node 24, this is ${process.versions.node}: run \`npm ci\` first`);
+  process.exit(status ?? 78);
+}
+await import('../support/run-typescript.mjs');
 const { built } = await import('./cache.ts');
 const { parts } = await import('./rig.ts');
 

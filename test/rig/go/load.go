@@ -11,6 +11,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/proto/spiffe/workload"
@@ -169,15 +170,13 @@ func flood(ctx context.Context, args []string) error {
 
 // A full accept queue answers EAGAIN on a unix socket: that is no refusal, only "not yet".
 func dialRetrying(ctx context.Context, socket string) (net.Conn, error) {
-	var err error
-	for attempt := 0; attempt < 500 && ctx.Err() == nil; attempt++ {
-		var c net.Conn
-		if c, err = net.Dial("unix", socket); err == nil {
-			return c, nil
+	for attempt := 0; ; attempt++ {
+		c, err := net.Dial("unix", socket)
+		if err == nil || !errors.Is(err, syscall.EAGAIN) || attempt == 500 || ctx.Err() != nil {
+			return c, err
 		}
 		time.Sleep(2 * time.Millisecond)
 	}
-	return nil, err
 }
 
 // stall speaks HTTP/2 by hand, because a real gRPC client reads its socket even when nobody wants the messages.
