@@ -1,0 +1,165 @@
+import { hash } from 'node:crypto';
+
+import type { TemplateData } from '../spiffe/template.js';
+import type { IdentityRules } from './identity-rules.js';
+import type { Namer } from './names.js';
+import { type Failure, identityKey, identityTitle } from './outcome.js';
+import type { IdentityRef, PodFacts, Registration, RegistrationSubject } from './registration.js';
+import { requirementFailure } from './requirements.js';
+
+/** An identity made ready to be given to many subjects. */
+export interface ReadyIdentity {
+  readonly rules: IdentityRules;
+  readonly namer: Namer;
+  /** What every registration of this identity has in common, for its revision. */
+  readonly common: string;
+  readonly problem: Failure | undefined;
+}
+
+/** One subject × one identity that selects it. */
+export interface Grant<Identity extends ReadyIdentity = ReadyIdentity> {
+  readonly identity: Identity;
+  readonly result: Registration | Failure;
+}
+
+/** The pod waits for a node: no failure, and not yet a registration. */
+export const POD_NOT_BOUND: Failure = Object.freeze({
+  reason: 'PodNotBound',
+  message: 'the pod is not bound to a node yet',
+});
+
+/** Tells a registration from a failure. */
+export function isRegistration(result: Registration | Failure): result is Registration {
+  return 'spiffeId' in result;
+}
+
+/** The order in which identities are given to one subject: the first is the subject's default (Workload API §5.2.1). */
+export function compareIdentities(a: IdentityRef, b: IdentityRef): number {
+  if (a.kind !== b.kind) return a.kind === 'WorkloadIdentity' ? -1 : 1;
+  if (a.namespace !== b.namespace) return a.namespace < b.namespace ? -1 : 1;
+  return a.name < b.name ? -1 : a.name > b.name ? 1 : 0;
+}
+
+/**
+ * What one pod gets of the identities that select it, which are sorted by {@link compareIdentities}. Of two that
+ * collide (same SPIFFE ID, or same hint), the first is given and the other fails, naming the first.
+ */
+export function grantPod<Identity extends ReadyIdentity>(
+  pod: PodFacts,
+  subject: RegistrationSubject,
+  selecting: readonly Identity[],
+  trustDomain: string,
+): readonly Grant<Identity>[] {
+  const first = selecting.filter(({ rules }) => !rules.fallback);
+  const chosen = first.length > 0 ? first : selecting;
+  const data: TemplateData = {
+    trustDomain,
+    namespace: pod.namespace,
+    serviceAccount: pod.serviceAccount,
+    podName: pod.name,
+    podUid: pod.uid,
+    nodeName: pod.nodeName,
+    labels: pod.labels,
+    annotations: pod.annotations,
+  };
+  const given: Registration[] = [];
+  return chosen.map((identity) => {
+    const result = grantOne(identity, pod, subject, data, given);
+    if (isRegistration(result)) given.push(result);
+    return { identity, result };
+  });
+}
+
+function grantOne(
+  identity: ReadyIdentity,
+  pod: PodFacts,
+  subject: RegistrationSubject,
+  data: TemplateData,
+  given: readonly Registration[],
+): Registration | Failure {
+  if (identity.problem !== undefined) return identity.problem;
+  if (pod.nodeName === '') return POD_NOT_BOUND;
+  const unmet = requirementFailure(identity.rules.requirements, pod);
+  if (unmet !== undefined) return unmet;
+  const registration = register(identity, subject, pod.nodeName, data);
+  return isRegistration(registration) ? (collision(registration, given) ?? registration) : registration;
+}
+
+/** The registration of a subject by an identity that has no problem, before it meets others. */
+export function register(
+  identity: ReadyIdentity,
+  subject: RegistrationSubject,
+  nodeName: string,
+  data: TemplateData,
+): Registration | Failure {
+  const { rules, namer, common } = identity;
+  const names = namer.names(data);
+  if (!names.ok) return names.failure;
+  const { spiffeId, dnsNames } = names;
+  const id = registrationId(subject, rules.ref);
+  const own = JSON.stringify([
+    id,
+    nodeName,
+    spiffeId.uri,
+    dnsNames,
+    subject.kind === 'pod' ? [subject.namespace, subject.name] : subject.selector,
+  ]);
+  return {
+    id,
+    subject,
+    nodeName,
+    spiffeId,
+    x509TtlSeconds: rules.x509TtlSeconds,
+    jwtTtlSeconds: rules.jwtTtlSeconds,
+    dnsNames,
+    hint: rules.hint,
+    federatesWith: rules.federatesWith,
+    audiences: rules.audiences,
+    identity: rules.ref,
+    revision: hash('sha256', own + common, 'buffer').toString('base64url', 0, 12),
+  };
+}
+
+/** The part of a revision that is the same for every subject of an identity. */
+export function commonRevision(rules: IdentityRules): string {
+  return JSON.stringify([
+    identityKey(rules.ref),
+    rules.x509TtlSeconds,
+    rules.jwtTtlSeconds,
+    rules.hint,
+    rules.federatesWith,
+    rules.audiences,
+  ]);
+}
+
+/** Processes have IDs that no pod's UID can make. */
+export const PROCESS_ID_PREFIX = 'process//';
+
+function registrationId(subject: RegistrationSubject, ref: IdentityRef): string {
+  if (subject.kind === 'process') return `${PROCESS_ID_PREFIX}${ref.name}`;
+  // The segments tell the kinds apart: a cluster-scoped identity has no namespace.
+  return ref.namespace === '' ? `${subject.uid}/${ref.name}` : `${subject.uid}/${ref.namespace}/${ref.name}`;
+}
+
+function collision(registration: Registration, given: readonly Registration[]): Failure | undefined {
+  for (const other of given) {
+    if (other.spiffeId.uri === registration.spiffeId.uri) {
+      return {
+        reason: 'DuplicateSPIFFEID',
+        message: `${identityTitle(other.identity)} gives the pod the same SPIFFE ID ${other.spiffeId.uri} already; let one of the two select other pods`,
+      };
+    }
+    if (registration.hint !== '' && other.hint === registration.hint)
+      return hintConflict(other.identity, other.hint);
+  }
+  return undefined;
+}
+
+/** Hints are unique per workload (Workload API §5.2.1). */
+export function hintConflict(other: IdentityRef, hint: string): Failure {
+  const shown = hint.length > 80 ? `${hint.slice(0, 80)}…` : hint;
+  return {
+    reason: 'HintConflict',
+    message: `${identityTitle(other)} gives the same workload the hint ${JSON.stringify(shown)} already; write another spec.hint in one of the two`,
+  };
+}
