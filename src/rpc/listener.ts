@@ -5,6 +5,8 @@ import type { Clock } from '../lib/clock.js';
 import { BugError } from '../lib/errors.js';
 import type { Logger } from '../lib/logger.js';
 import type { Random } from '../lib/random.js';
+import { greet } from './authority/greet.js';
+import type { RewritingSocket } from './authority/rewriting-socket.js';
 import type { Connection, ConnectionPool, Share } from './connections.js';
 import type { HeldPeerCredentials, PeerCredentialsReader } from './peer/reader.js';
 import { StatusError } from './service.js';
@@ -46,6 +48,12 @@ export interface ListenerParts {
   readonly logger: Logger;
   /** Hands an accepted connection to the HTTP/2 server. */
   readonly inject: (socket: Socket) => void;
+  /** The same for one whose client says an authority that Node refuses. */
+  readonly injectRewritten: (stream: RewritingSocket, connectionId: string) => void;
+  /** How long a connection may take to its first call, in milliseconds. */
+  readonly idleMs: number;
+  /** The SETTINGS frame for clients that wait for it. */
+  readonly settings: Buffer;
   readonly onClose: () => void;
 }
 
@@ -60,6 +68,8 @@ export class UnixListener implements RpcListener {
   #file: SocketFile | undefined;
   #accepting = false;
   #closed: Promise<void> | undefined;
+  /** Connections before their first call. */
+  readonly #greeting = new Set<Socket>();
   #refused = 0;
   #loggedAt = Number.NEGATIVE_INFINITY;
 
@@ -89,9 +99,10 @@ export class UnixListener implements RpcListener {
     this.#accepting = true;
   }
 
-  /** New connections are closed at once from now on. */
+  /** New connections are closed at once from now on, and those that have not made a call. */
   refuse(): void {
     this.#accepting = false;
+    for (const socket of this.#greeting) socket.destroy();
   }
 
   close(): Promise<void> {
@@ -150,7 +161,28 @@ export class UnixListener implements RpcListener {
     };
     pool.add(connection);
     nameConnection(socket, connection.peer.connectionId);
-    this.#parts.inject(socket);
+    this.#greet(socket, connection.peer.connectionId);
+  }
+
+  #greet(socket: Socket, connectionId: string): void {
+    const { clock, idleMs, settings, inject, injectRewritten } = this.#parts;
+    const limit = clock.after(idleMs, () => socket.destroy());
+    const done = (): void => {
+      limit.cancel();
+      this.#greeting.delete(socket);
+    };
+    this.#greeting.add(socket);
+    socket.once('close', done);
+    greet(socket, settings, {
+      plain: (): void => {
+        done();
+        inject(socket);
+      },
+      rewritten: (stream): void => {
+        done();
+        injectRewritten(stream, connectionId);
+      },
+    });
   }
 
   #refuse(socket: Socket, reason: string): void {

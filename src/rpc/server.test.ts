@@ -1,11 +1,11 @@
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { mkdtemp, rm, stat } from 'node:fs/promises';
 import { connect as connectHttp2 } from 'node:http2';
-import type { Socket } from 'node:net';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { FakeClock } from '../../test/support/fake-clock.js';
+import { closed, rawConnection } from '../../test/support/sockets.js';
 import type { Logger } from '../lib/logger.js';
 import { silentLogger } from '../lib/logger.js';
 import type { RpcConnection } from './client.js';
@@ -359,15 +359,17 @@ describe('the end of a call', () => {
     const clock = new FakeClock();
     const server = serverWith({ clock, limits: { unaryDeadlineMs: 5000 } });
     const contexts: CallContext[] = [];
+    const arrived = Promise.withResolvers<undefined>();
     server.service(AdminService, {
       listAuthorities: (_request, context) => {
         contexts.push(context);
+        arrived.resolve(undefined);
         return new Promise(() => undefined);
       },
     });
     await listen(server);
     const call = failure(dial().admin().listAuthorities({}));
-    await clock.armed();
+    await arrived.promise;
     await clock.advance(4999);
     expect(contexts[0]?.signal.aborted).toBe(false);
     await clock.advance(1);
@@ -626,18 +628,3 @@ describe('stopping', () => {
     await expect(listen(server)).rejects.toMatchObject({ status: 'Unavailable' });
   });
 });
-
-function rawConnection(path: string): Promise<Socket> {
-  return new Promise((resolve, reject) => {
-    const socket = connect({ path });
-    socket.once('connect', () => resolve(socket));
-    socket.once('error', reject);
-    socket.on('error', () => undefined);
-  });
-}
-
-function closed(socket: Socket): Promise<void> {
-  if (socket.destroyed) return Promise.resolve();
-  socket.resume();
-  return new Promise((resolve) => socket.once('close', () => resolve()));
-}

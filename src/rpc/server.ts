@@ -1,12 +1,14 @@
-import type { UntypedHandleCall } from '@grpc/grpc-js';
-import { Server, ServerCredentials } from '@grpc/grpc-js';
+import type { ServerInterceptingCallInterface, UntypedHandleCall } from '@grpc/grpc-js';
+import { Server, ServerCredentials, ServerInterceptingCall, experimental } from '@grpc/grpc-js';
 import type { Settings } from 'node:http2';
+import type { Duplex } from 'node:stream';
 import type { Clock } from '../lib/clock.js';
 import { sleep, systemClock } from '../lib/clock.js';
 import { BugError } from '../lib/errors.js';
 import type { Logger } from '../lib/logger.js';
 import type { Random } from '../lib/random.js';
 import { systemRandom } from '../lib/random.js';
+import { settingsFrame } from './authority/greet.js';
 import type { CallEnvironment } from './call.js';
 import { adaptBidi, adaptServerStream, adaptUnary } from './call.js';
 import { ConnectionPool } from './connections.js';
@@ -55,6 +57,10 @@ class GrpcServer implements RpcServer {
   readonly #limits: RpcLimits;
   readonly #server: Server;
   readonly #injector: ReturnType<Server['createConnectionInjector']>;
+  /** One for each connection whose authorities are rewritten. */
+  readonly #rewritten = new Set<ReturnType<Server['createConnectionInjector']>>();
+  /** What clients are told that wait for it. */
+  readonly #settings: Buffer;
   readonly #pool: ConnectionPool;
   readonly #environment: CallEnvironment;
   readonly #listeners = new Set<UnixListener>();
@@ -77,11 +83,12 @@ class GrpcServer implements RpcServer {
       'grpc-node.max_session_memory': this.#limits.maxSessionMemoryMiB,
       'grpc.max_connection_idle_ms': this.#limits.idleMs,
     });
-    setHttp2Settings(this.#server, {
+    const settings: Settings = {
       maxHeaderListSize: this.#limits.maxMetadataBytes,
       maxConcurrentStreams: this.#limits.maxStreamsPerConnection,
-      enablePush: false,
-    });
+    };
+    setHttp2Settings(this.#server, settings);
+    this.#settings = settingsFrame(settings);
     this.#injector = this.#server.createConnectionInjector(ServerCredentials.createInsecure());
     this.#environment = {
       connections: this.#pool,
@@ -138,6 +145,9 @@ class GrpcServer implements RpcServer {
       clock: this.#clock,
       logger: this.#logger.child({ listener: options.name }),
       inject: (socket) => this.#injector.injectConnection(socket),
+      injectRewritten: (stream, connectionId) => this.#injectRewritten(stream, connectionId),
+      idleMs: this.#limits.idleMs,
+      settings: this.#settings,
       onClose: () => this.#listeners.delete(listener),
     });
     this.#listeners.add(listener);
@@ -151,6 +161,24 @@ class GrpcServer implements RpcServer {
     return listener;
   }
 
+  /**
+   * A stream that is no socket cannot carry the connection's name as its address, so it gets an HTTP/2 server of its
+   * own, whose calls all have that name.
+   */
+  #injectRewritten(stream: Duplex, connectionId: string): void {
+    const credentials = experimental.createServerCredentialsWithInterceptors(
+      ServerCredentials.createInsecure(),
+      [(_method, call) => new NamedCall(call, connectionId)],
+    );
+    const injector = this.#server.createConnectionInjector(credentials);
+    this.#rewritten.add(injector);
+    stream.once('close', () => {
+      this.#rewritten.delete(injector);
+      injector.destroy();
+    });
+    injector.injectConnection(stream);
+  }
+
   #credentialsReader(): Promise<PeerCredentialsReader> {
     this.#reader ??= this.#loadReader();
     return this.#reader;
@@ -160,7 +188,7 @@ class GrpcServer implements RpcServer {
     this.#stopping = true;
     for (const listener of this.#listeners) listener.refuse();
     // Tells each client to open no more calls here; the sockets close by themselves when their calls are done.
-    this.#injector.drain(graceMs);
+    for (const injector of [this.#injector, ...this.#rewritten]) injector.drain(graceMs);
     const waited = new AbortController();
     const grace = sleep(this.#clock, graceMs, waited.signal).catch(() => undefined);
     await Promise.race([grace, this.#quiet()]);
@@ -185,6 +213,20 @@ class GrpcServer implements RpcServer {
     await Promise.all([...this.#listeners].map((listener) => listener.close()));
     this.#injector.destroy();
     this.#server.forceShutdown();
+  }
+}
+
+/** A call that knows its connection by name. */
+class NamedCall extends ServerInterceptingCall {
+  readonly #name: string;
+
+  constructor(call: ServerInterceptingCallInterface, name: string) {
+    super(call);
+    this.#name = name;
+  }
+
+  override getPeer(): string {
+    return this.#name;
   }
 }
 
