@@ -7,7 +7,9 @@ export type OutputFormat = (typeof FORMATS)[number];
 
 /** `--output text|json|yaml`, the same for every command. */
 export function outputOption(): Option {
-  return new Option('-o, --output <format>', 'how the answer is written').choices([...FORMATS]).default('text');
+  return new Option('-o, --output <format>', 'how the answer is written')
+    .choices([...FORMATS])
+    .default('text');
 }
 
 /** Writes an answer: `value` for programs, `text` for people. One JSON document is one line, so streams can be read by line. */

@@ -23,7 +23,10 @@ const text = winston.format.printf((info) => {
   const { level, message, timestamp, ...fields } = info;
   const rest = Object.entries(fields)
     .filter(([, value]) => value !== undefined)
-    .map(([name, value]) => ` ${name}=${typeof value === 'string' && !/[\s"=]/.test(value) ? value : JSON.stringify(value)}`)
+    .map(
+      ([name, value]) =>
+        ` ${name}=${typeof value === 'string' && !/[\s"=]/.test(value) ? value : JSON.stringify(value)}`,
+    )
     .join('');
   return `${String(timestamp)} ${level.toUpperCase().padEnd(5)} ${String(message)}${rest}`;
 });
@@ -34,6 +37,7 @@ export function createLogger(options: { level: LogLevel; format: LogFormat }): L
   const root = winston.createLogger({
     level: options.level,
     format: combine(redact(), timestamp(), options.format === 'json' ? json() : text),
+    // eslint-disable-next-line @typescript-eslint/no-unsafe-class-instance-assignment -- winston declares its Console as an interface
     transports: [new winston.transports.Console({ stderrLevels: [...LOG_LEVELS] })],
   });
   return wrap(root);

@@ -1,0 +1,136 @@
+import { Command, Option } from 'commander';
+import { join } from 'node:path';
+import { SignetError } from '../../lib/errors.js';
+import { connectUnix, type AdminClient } from '../../rpc/client.js';
+import { AuthorityKind, AuthoritySlot, type Authority } from '../../rpc/gen/signet/admin/v1/admin.js';
+import { withConnection } from '../endpoint.js';
+import type { CliIo } from '../io.js';
+import { answer, distance, outputOption, table, time, type OutputFormat } from '../output.js';
+
+interface CaOptions {
+  readonly state?: string;
+  readonly output: OutputFormat;
+  readonly kind?: 'x509' | 'jwt';
+}
+
+const KINDS = { x509: AuthorityKind.AUTHORITY_KIND_X509, jwt: AuthorityKind.AUTHORITY_KIND_JWT } as const;
+
+/** `signet ca show|rotate|taint|revoke`. */
+export function caCommand(io: CliIo): Command {
+  const ca = new Command('ca').description('See and rotate the authorities of a running server.');
+  withOptions(ca.command('show'))
+    .description('Print the authorities, their slots and when they end.')
+    .action(async (options: CaOptions) => {
+      const { trustDomain, bundleSequence, authorities } = await withAdmin(io, options, (admin) =>
+        admin.listAuthorities({}),
+      );
+      const value = { trustDomain, bundleSequence, authorities: authorities.map(plain) };
+      answer(io, options.output, value, () => authorityTable(authorities, io.clock.now()));
+    });
+  withOptions(ca.command('rotate'))
+    .description('Prepare, publish and activate a new authority. The old one stays trusted until it ends.')
+    .addOption(new Option('--kind <kind>', 'which; both unless said').choices(['x509', 'jwt']))
+    .action(async (options: CaOptions) => {
+      const kind =
+        options.kind === undefined ? AuthorityKind.AUTHORITY_KIND_UNSPECIFIED : KINDS[options.kind];
+      const { authorities } = await withAdmin(io, options, (admin) => admin.rotateAuthority({ kind }));
+      answer(io, options.output, { authorities: authorities.map(plain) }, () =>
+        authorityTable(authorities, io.clock.now()),
+      );
+    });
+  withOptions(ca.command('taint'))
+    .description('Mark an old authority as not to be trusted for long: all it signed is replaced at once.')
+    .argument('<id>', 'as `signet ca show` prints it')
+    .action(async (id: string, options: CaOptions) => {
+      const { authority } = await withAdmin(io, options, async (admin) =>
+        admin.taintAuthority({ kind: await kindOf(admin, id), id }),
+      );
+      const changed = authority === undefined ? [] : [authority];
+      answer(io, options.output, { authorities: changed.map(plain) }, () =>
+        authorityTable(changed, io.clock.now()),
+      );
+    });
+  withOptions(ca.command('revoke'))
+    .description('Take a tainted authority out of the bundle: nothing that it signed is trusted any more.')
+    .argument('<id>', 'as `signet ca show` prints it')
+    .action(async (id: string, options: CaOptions) => {
+      const { authority } = await withAdmin(io, options, async (admin) =>
+        admin.revokeAuthority({ kind: await kindOf(admin, id), id }),
+      );
+      const changed = authority === undefined ? [] : [authority];
+      answer(io, options.output, { authorities: changed.map(plain) }, () =>
+        authorityTable(changed, io.clock.now()),
+      );
+    });
+  return ca;
+}
+
+function withOptions(command: Command): Command {
+  return command
+    .option('--state <directory>', 'state directory of the server (default: SIGNET_STATE, else .signet)')
+    .addOption(outputOption());
+}
+
+async function withAdmin<T>(
+  io: CliIo,
+  options: CaOptions,
+  use: (admin: AdminClient) => Promise<T>,
+): Promise<T> {
+  const directory = options.state ?? io.environment['SIGNET_STATE'] ?? '.signet';
+  const socket = join(directory, 'admin.sock');
+  // grpc-js wants an absolute path; the shell's working directory is ours.
+  const path = socket.startsWith('/') ? socket : join(io.environment['PWD'] ?? '/', socket);
+  return withConnection(connectUnix(path, { deadlineMs: 30_000 }), (connection) => use(connection.admin()));
+}
+
+/** Authorities are named by ID alone; which kind it is, the server knows. */
+async function kindOf(admin: AdminClient, id: string): Promise<AuthorityKind> {
+  const { authorities } = await admin.listAuthorities({});
+  const found = authorities.find((authority) => authority.id === id);
+  if (found === undefined) {
+    throw new SignetError('AuthorityUnknown', `no authority has the ID "${id}"; see \`signet ca show\``);
+  }
+  return found.kind;
+}
+
+function slotName(slot: AuthoritySlot): string {
+  switch (slot) {
+    case AuthoritySlot.AUTHORITY_SLOT_PREPARED:
+      return 'Prepared';
+    case AuthoritySlot.AUTHORITY_SLOT_ACTIVE:
+      return 'Active';
+    case AuthoritySlot.AUTHORITY_SLOT_OLD:
+      return 'Old';
+    case AuthoritySlot.AUTHORITY_SLOT_UNSPECIFIED:
+    case AuthoritySlot.UNRECOGNIZED:
+      return '-';
+  }
+}
+
+function plain(authority: Authority): Record<string, unknown> {
+  return {
+    kind: authority.kind === AuthorityKind.AUTHORITY_KIND_X509 ? 'X509' : 'JWT',
+    id: authority.id,
+    slot: slotName(authority.slot),
+    notBefore: time(authority.notBefore),
+    notAfter: time(authority.notAfter),
+    tainted: authority.tainted,
+    revoked: authority.revoked,
+    keyType: authority.keyType,
+    subject: authority.subject,
+  };
+}
+
+function authorityTable(authorities: readonly Authority[], now: number): string {
+  return table(
+    ['KIND', 'SLOT', 'ID', 'KEY', 'EXPIRES', 'STATE'],
+    authorities.map((authority) => [
+      authority.kind === AuthorityKind.AUTHORITY_KIND_X509 ? 'X.509' : 'JWT',
+      slotName(authority.slot),
+      authority.id,
+      authority.keyType,
+      `${time(authority.notAfter)} (${distance(now, authority.notAfter)})`,
+      authority.revoked ? 'revoked' : authority.tainted ? 'tainted' : 'ok',
+    ]),
+  );
+}

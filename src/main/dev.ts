@@ -1,0 +1,315 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { createAgent, sdsHandlers, workloadApiHandlers, type Agent } from '../agent/agent.js';
+import { openCertificateAuthority, type CertificateAuthority } from '../identity/ca/certificate-authority.js';
+import { diskUpstream } from '../identity/ca/disk-upstream.js';
+import { openFileJournal } from '../identity/ca/file-journal.js';
+import { localKeyEncryption, parseLocalKey, type KeyEncryption } from '../identity/keys/encryption.js';
+import { fileKeyStore } from '../identity/keys/file-key-store.js';
+import { createRegistrationIndex } from '../identity/registration/registration-index.js';
+import { parseBundleDocument } from '../identity/spiffe/bundle-document.js';
+import { sleep, type Clock } from '../lib/clock.js';
+import { SignetError } from '../lib/errors.js';
+import type { Logger } from '../lib/logger.js';
+import type { Random } from '../lib/random.js';
+import { SecretDiscoveryServiceService } from '../rpc/gen/envoy/secret/sds.js';
+import { AdminService } from '../rpc/gen/signet/admin/v1/admin.js';
+import { SpiffeWorkloadAPIService } from '../rpc/gen/spiffe/workload.js';
+import { linuxPeerCredentials } from '../rpc/peer/linux.js';
+import { createRpcServer, type RpcServer } from '../rpc/server.js';
+import { adminHandlers } from '../server/admin.js';
+import { createFederation } from '../server/federation.js';
+import { createNodeApi } from '../server/node-api.js';
+import { podFacts } from '../server/pod-facts.js';
+import { createRegistrationController, type RegistrationView } from '../server/registrations.js';
+import { createSigningService } from '../server/signing.js';
+import { findTrustDomain, trustDomainSettings, type TrustDomainSettings } from '../server/trust-domain.js';
+import { openFolderStore, type FolderStore } from '../store/folder/folder-store.js';
+import { keepBundleFile } from './bundle-file.js';
+import { reportProblems } from './folder-problems.js';
+import { keepPodSockets } from './pod-sockets.js';
+import { openStateDirectory, type StateLayout } from './state-directory.js';
+
+/** How the embedded mode is started. */
+export interface DevOptions {
+  /** A folder or file of resources. */
+  readonly resourcePath: string;
+  readonly stateDirectory: string;
+  readonly trustDomain?: string;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly logger: Logger;
+  /** Stops it. */
+  readonly signal: AbortSignal;
+}
+
+/** What is told when all is ready: the documented line of `signet dev --output json`. */
+export interface ReadyReport {
+  readonly ready: true;
+  readonly trustDomain: string;
+  readonly sharedSocket: string;
+  readonly bundleFile: string;
+  readonly stateDir: string;
+  readonly pods: readonly {
+    readonly namespace: string;
+    readonly name: string;
+    readonly serviceAccount: string;
+    readonly socket: string;
+    readonly spiffeIDs: readonly string[];
+  }[];
+}
+
+/** A running embedded mode. */
+export interface RunningDev {
+  readonly report: ReadyReport;
+  /** Resolves when it has stopped, after `signal` was aborted. */
+  readonly stopped: Promise<void>;
+}
+
+/** All pods of a folder run on this node. */
+const NODE_NAME = 'dev';
+/** How long "ready" waits for SVIDs that cannot be signed. */
+const READY_WAIT_MS = 10_000;
+const READY_POLL_MS = 5;
+/** How long calls may go on after the signal to stop. */
+const DRAIN_MS = 1_000;
+
+/**
+ * Runs server and agent in this process. Resolves when every registration has its SVID (or was refused one), and
+ * rejects when it cannot start; nothing is left open then.
+ */
+export async function startDev(options: DevOptions): Promise<RunningDev> {
+  const { clock, logger } = options;
+  // Closed in the reverse order of opening, on failure and on stop alike.
+  const closers: (() => unknown)[] = [];
+  const closeAll = async (): Promise<void> => {
+    for (const close of closers.reverse()) await close();
+  };
+  const stop = new AbortController();
+  try {
+    const state = openStateDirectory(options.stateDirectory);
+    const store = await openFolderStore({ path: options.resourcePath, clock, logger, nodeName: NODE_NAME });
+    closers.push(() => store.close());
+    closers.push(reportProblems(store.problems, logger));
+    const settings = settingsOf(store, options);
+    const ca = await openCa(options, state, settings);
+    closers.push(() => ca.close());
+    closers.push(keepBundleFile(state.bundleFile, ca.bundle, logger));
+    closers.push(warnOfTrustDomainChanges(store, settings, options));
+
+    const { registrations, agent, close } = composeIdentity(store, ca, settings, options);
+    closers.push(close);
+    const running = Promise.all([agent.run(stop.signal), ca.run(stop.signal)]);
+    closers.push(async () => {
+      stop.abort(new SignetError('Stopped', 'Signet is stopping'));
+      await running.catch(() => undefined);
+    });
+
+    const admin = await serveAdmin(ca, state, logger);
+    closers.push(() => admin.close());
+    const workloads = createRpcServer({ logger, clock, peerCredentials: linuxPeerCredentials });
+    closers.push(() => workloads.drain(DRAIN_MS));
+    await serveWorkloads(workloads, agent, state);
+    const sockets = keepPodSockets({ store, server: workloads, socketOf: state.podSocket, logger });
+    closers.push(() => sockets.close());
+    await sockets.settled();
+    await signed(agent, clock, options.signal);
+
+    const stopped = new Promise<void>((resolve) => {
+      if (options.signal.aborted) resolve();
+      else options.signal.addEventListener('abort', () => resolve(), { once: true });
+    }).then(closeAll);
+    return { report: report(store, registrations, state, settings), stopped };
+  } catch (error) {
+    await closeAll();
+    throw error;
+  }
+}
+
+function settingsOf(store: FolderStore, options: DevOptions): TrustDomainSettings {
+  const resource = findTrustDomain(store);
+  return trustDomainSettings({
+    ...(resource === undefined ? {} : { resource }),
+    ...(options.trustDomain === undefined ? {} : { flag: options.trustDomain }),
+  });
+}
+
+async function openCa(
+  options: DevOptions,
+  state: StateLayout,
+  settings: TrustDomainSettings,
+): Promise<CertificateAuthority> {
+  const { clock, random, logger } = options;
+  const encryption = await keyEncryption(settings, random);
+  // Opened first: it locks the directory, so a second process never touches the keys.
+  const journal = await openFileJournal({ directory: state.ca, clock, random, logger });
+  try {
+    return await openCertificateAuthority({
+      trustDomain: settings.name,
+      keys: fileKeyStore({
+        directory: join(state.ca, 'keys'),
+        random,
+        ...(encryption === undefined ? {} : { encryption }),
+      }),
+      journal,
+      clock,
+      random,
+      logger,
+      config: {
+        x509KeyType: settings.keyTypes.x509Authority,
+        jwtKeyType: settings.keyTypes.jwtAuthority,
+        authorityTtlSeconds: settings.ttlSeconds.authority,
+        ...(settings.jwtIssuer === undefined ? {} : { jwtIssuer: settings.jwtIssuer }),
+        ...(settings.upstreamDisk === undefined ? {} : { upstream: diskUpstream(settings.upstreamDisk) }),
+      },
+    });
+  } catch (error) {
+    await journal.close();
+    throw error;
+  }
+}
+
+async function keyEncryption(
+  settings: TrustDomainSettings,
+  random: Random,
+): Promise<KeyEncryption | undefined> {
+  const file = settings.keyEncryptionFile;
+  if (file === undefined) return undefined;
+  try {
+    return localKeyEncryption(parseLocalKey(await readFile(file)), random);
+  } catch (thrown) {
+    const { message } = SignetError.from(thrown);
+    throw new SignetError('KeyEncryptionUnusable', `spec.keyEncryption.local.keyFile ${file}: ${message}`, {
+      cause: thrown,
+    });
+  }
+}
+
+/** The server's half and the agent's half, with the node API between them. */
+function composeIdentity(
+  store: FolderStore,
+  ca: CertificateAuthority,
+  settings: TrustDomainSettings,
+  options: DevOptions,
+): { registrations: RegistrationView; agent: Agent; close: () => Promise<void> } {
+  const { clock, random, logger } = options;
+  const index = createRegistrationIndex({
+    trustDomain: settings.name,
+    defaults: { x509TtlSeconds: settings.ttlSeconds.x509Svid, jwtTtlSeconds: settings.ttlSeconds.jwtSvid },
+    maxX509TtlSeconds: settings.ttlSeconds.authority,
+  });
+  const controller = createRegistrationController({ store, index, clock, logger });
+  const federation = createFederation({
+    store,
+    trustDomain: settings.name,
+    parseBundle: parseBundleDocument,
+    clock,
+    logger,
+  });
+  const api = createNodeApi({
+    registrations: controller.registrations,
+    signing: createSigningService({ ca, registrations: controller.registrations, logger }),
+    ca,
+    federation: federation.bundles,
+    nodeName: NODE_NAME,
+    issued: (registrationId, notAfter) => controller.issued(registrationId, notAfter),
+  });
+  const agent = createAgent({
+    api,
+    nodeName: NODE_NAME,
+    clock,
+    random,
+    logger,
+    keyType: settings.keyTypes.workload,
+  });
+  return {
+    registrations: controller.registrations,
+    agent,
+    async close() {
+      await federation.close();
+      await controller.close();
+    },
+  };
+}
+
+/** The admin service has a server of its own: nothing that workloads reach can lead to it. */
+async function serveAdmin(ca: CertificateAuthority, state: StateLayout, logger: Logger): Promise<RpcServer> {
+  const server = createRpcServer({ logger, peerCredentials: linuxPeerCredentials });
+  server.service(AdminService, adminHandlers({ ca, logger }));
+  try {
+    await server.listenUnix({ path: state.adminSocket, mode: 0o600, name: 'admin', peerCredentials: true });
+    return server;
+  } catch (error) {
+    await server.close();
+    throw error;
+  }
+}
+
+async function serveWorkloads(server: RpcServer, agent: Agent, state: StateLayout): Promise<void> {
+  server.service(SpiffeWorkloadAPIService, workloadApiHandlers(agent));
+  server.service(SecretDiscoveryServiceService, sdsHandlers(agent));
+  await server.listenUnix({
+    path: state.sharedSocket,
+    // Everybody may connect; who it is, the kernel says.
+    mode: 0o666,
+    name: 'shared',
+    peerCredentials: true,
+    maxConnections: 8192,
+  });
+}
+
+/** Resolves when every registration has its SVID or was refused one, or after a bounded wait. */
+async function signed(agent: Agent, clock: Clock, signal: AbortSignal): Promise<void> {
+  const until = clock.monotonic() + READY_WAIT_MS;
+  for (;;) {
+    const { svids, failing, registrations } = agent.stats();
+    if (agent.ready.value && svids + failing >= registrations) return;
+    if (clock.monotonic() >= until) return;
+    await sleep(clock, READY_POLL_MS, signal);
+  }
+}
+
+function warnOfTrustDomainChanges(
+  store: FolderStore,
+  settings: TrustDomainSettings,
+  options: DevOptions,
+): () => void {
+  return store.subscribe((changes) => {
+    if (!changes.some(({ kind }) => kind === 'TrustDomain')) return;
+    try {
+      if (JSON.stringify(settingsOf(store, options)) === JSON.stringify(settings)) return;
+      options.logger.warn('the TrustDomain has changed; restart signet dev to apply it');
+    } catch (thrown) {
+      options.logger.error('the changed TrustDomain is not usable', {
+        error: SignetError.from(thrown).message,
+      });
+    }
+  });
+}
+
+function report(
+  store: FolderStore,
+  registrations: RegistrationView,
+  state: StateLayout,
+  settings: TrustDomainSettings,
+): ReadyReport {
+  const byPod = new Map<string, string[]>();
+  for (const { subject, spiffeId } of registrations.forNode(NODE_NAME)) {
+    if (subject.kind !== 'pod') continue;
+    byPod.set(subject.uid, [...(byPod.get(subject.uid) ?? []), spiffeId.uri]);
+  }
+  const pods = store.list('Pod').flatMap((object) => {
+    const facts = podFacts(object);
+    if (facts === undefined) return [];
+    const { namespace, name, serviceAccount, uid } = facts;
+    return { namespace, name, serviceAccount, socket: state.podSocket(uid), spiffeIDs: byPod.get(uid) ?? [] };
+  });
+  return {
+    ready: true,
+    trustDomain: settings.name,
+    sharedSocket: state.sharedSocket,
+    bundleFile: state.bundleFile,
+    stateDir: state.root,
+    pods,
+  };
+}

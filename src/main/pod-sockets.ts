@@ -1,0 +1,73 @@
+import { rm } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { SignetError } from '../lib/errors.js';
+import type { Logger } from '../lib/logger.js';
+import type { RpcListener } from '../rpc/listener.js';
+import type { RpcServer } from '../rpc/server.js';
+import type { Store } from '../store/store.js';
+
+/** Keeps one socket per pod of the store. */
+export interface PodSockets {
+  /** Resolves when the sockets match the store as it was at the call. */
+  settled(): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** What it works with. */
+export interface PodSocketsOptions {
+  readonly store: Store;
+  readonly server: RpcServer;
+  readonly socketOf: (uid: string) => string;
+  readonly logger: Logger;
+}
+
+/**
+ * Opens a socket for each pod and closes it when the pod goes. Whoever can open a pod's socket is the pod, so it has
+ * mode 0600: in embedded mode that is the user who runs it; in a cluster the CSI driver mounts it into that pod alone.
+ */
+export function keepPodSockets(options: PodSocketsOptions): PodSockets {
+  const { store, server, socketOf, logger } = options;
+  const open = new Map<string, RpcListener>();
+  // One after the other: a pod that goes and comes again must not meet its own closing socket.
+  let queue = Promise.resolve();
+  const enqueue = (work: () => Promise<void>): void => {
+    queue = queue.then(work).catch((thrown: unknown) => {
+      logger.error('cannot serve a pod', { error: SignetError.from(thrown).message });
+    });
+  };
+  const add = (uid: string): void =>
+    enqueue(async () => {
+      if (open.has(uid)) return;
+      const listener = await server.listenUnix({
+        path: socketOf(uid),
+        mode: 0o600,
+        name: `pod/${uid}`,
+        peerCredentials: false,
+      });
+      open.set(uid, listener);
+    });
+  const remove = (uid: string): void =>
+    enqueue(async () => {
+      const listener = open.get(uid);
+      if (listener === undefined) return;
+      open.delete(uid);
+      await listener.close();
+      await rm(dirname(listener.path), { recursive: true, force: true });
+    });
+
+  for (const pod of store.list('Pod')) add(pod.metadata.uid);
+  const unsubscribe = store.subscribe((changes) => {
+    for (const { kind, before, after } of changes) {
+      if (kind !== 'Pod') continue;
+      if (before !== undefined && before.metadata.uid !== after?.metadata.uid) remove(before.metadata.uid);
+      if (after !== undefined && before?.metadata.uid !== after.metadata.uid) add(after.metadata.uid);
+    }
+  });
+  return {
+    settled: () => queue,
+    async close() {
+      unsubscribe();
+      await queue;
+    },
+  };
+}
