@@ -6,7 +6,7 @@ import type { KeyEncryption } from './encryption.js';
 import { KeyStoreError } from './errors.js';
 import type { FileOps } from './files.js';
 import { diskFiles, privateDirectory, reasonOf, replaceFile, temporaryName } from './files.js';
-import { decodeKeyFile, encodeKeyFile, MAX_KEY_FILE_BYTES } from './key-file.js';
+import { damaged, decodeKeyFile, encodeKeyFile, MAX_KEY_FILE_BYTES } from './key-file.js';
 import type { KeyStore } from './key-store.js';
 import { checkKeyId, isKeyId, keyExists } from './key-store.js';
 
@@ -64,7 +64,7 @@ export function fileKeyStore(options: FileKeyStoreOptions): KeyStore {
       if (file === undefined) return undefined;
       const { pkcs8, clear } = await decodeKeyFile(id, file, encryption);
       try {
-        const signer = signerOf(keyPairFromPkcs8(pkcs8));
+        const signer = signerFrom(id, pkcs8);
         if (clear && encryption !== undefined) await write(id, pkcs8);
         return signer;
       } finally {
@@ -93,6 +93,14 @@ export function fileKeyStore(options: FileKeyStoreOptions): KeyStore {
       return [...ids].sort();
     },
   };
+}
+
+function signerFrom(id: string, pkcs8: Uint8Array): Signer {
+  try {
+    return signerOf(keyPairFromPkcs8(pkcs8));
+  } catch (error) {
+    damaged(id, 'it holds no private key that Signet signs with', error);
+  }
 }
 
 function idIn(name: string): string | undefined {

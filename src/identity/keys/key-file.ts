@@ -126,7 +126,8 @@ function bytes(id: string, name: string, fields: Fields): Buffer {
   return Buffer.from(text, 'base64');
 }
 
-function damaged(id: string, why: string, cause?: unknown): never {
+/** Throws KeyStoreError `KeyDamaged`. */
+export function damaged(id: string, why: string, cause?: unknown): never {
   throw new KeyStoreError(
     'KeyDamaged',
     `the file of key ${id} cannot be used: ${why}. Restore it from a backup; it is never replaced by a new key`,
