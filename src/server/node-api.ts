@@ -1,0 +1,188 @@
+import type { Registration } from '../identity/registration/registration.js';
+import type { TrustBundle } from '../identity/spiffe/bundle.js';
+import { SignetError } from '../lib/errors.js';
+import type { Watched } from '../lib/watched.js';
+import {
+  type BundleUpdate,
+  MAX_SIGN_BATCH,
+  type NodeApi,
+  type SignJwtRequest,
+  type SignJwtResult,
+  type SignRefusal,
+  type SignX509Request,
+  type SignX509Result,
+  type SyncUpdate,
+} from '../rpc/node-api.js';
+import type { RegistrationView } from './registrations.js';
+import { stateStream, type StateSource } from './state-stream.js';
+
+/** A call to the node API that cannot be answered at all, e.g. `BatchTooLarge`. */
+export class NodeApiError extends SignetError {}
+
+/** Signs for registrations that the caller was found to hold. */
+export interface NodeSigning {
+  signX509(requests: readonly SignX509Request[], signal?: AbortSignal): Promise<readonly SignX509Result[]>;
+  signJwt(requests: readonly SignJwtRequest[], signal?: AbortSignal): Promise<readonly SignJwtResult[]>;
+}
+
+/** What the node API is made of. */
+export interface NodeApiOptions {
+  readonly registrations: RegistrationView;
+  readonly signing: NodeSigning;
+  readonly ca: {
+    readonly bundle: Watched<TrustBundle>;
+    /** Subject key IDs (hex) and key IDs. */
+    readonly taints: Watched<{ readonly x509: readonly string[]; readonly jwt: readonly string[] }>;
+  };
+  readonly federation: Watched<readonly TrustBundle[]>;
+  /** The node whose agent calls: it sees and signs for nothing else. */
+  readonly nodeName: string;
+  /** Told of each X.509-SVID: for the status of the identity. Milliseconds since the epoch. */
+  readonly issued?: (registrationId: string, notAfter: number) => void;
+}
+
+/** The node API of one node, in process. */
+export function createNodeApi(options: NodeApiOptions): NodeApi {
+  const { registrations, signing, nodeName } = options;
+  const mayHold = (registrationId: string): boolean => {
+    const registration = registrations.get(registrationId);
+    return registration !== undefined && (registration.nodeName === '' || registration.nodeName === nodeName);
+  };
+  return {
+    sync: (signal) => stateStream(() => new SyncSource(registrations, nodeName), signal),
+    bundles: (signal) => stateStream(() => bundleSource(options), signal),
+    async signX509(requests, signal) {
+      const results = await signAllowed(requests, mayHold, (allowed) => signing.signX509(allowed, signal));
+      results.forEach((result, at) => {
+        const request = requests[at];
+        if (result.ok && request !== undefined) options.issued?.(request.registrationId, result.notAfter);
+      });
+      return results;
+    },
+    signJwt: (requests, signal) =>
+      signAllowed(requests, mayHold, (allowed) => signing.signJwt(allowed, signal)),
+    explain: (subject) =>
+      Promise.resolve(
+        subject.kind === 'pod'
+          ? registrations.explainPod(subject.uid, nodeName)
+          : registrations.explainProcess(subject.facts),
+      ),
+  };
+}
+
+/** Passes on the requests for registrations of the node; refuses the others, each by itself and in its place. */
+async function signAllowed<Request extends { readonly registrationId: string }, Result>(
+  requests: readonly Request[],
+  mayHold: (registrationId: string) => boolean,
+  sign: (allowed: readonly Request[]) => Promise<readonly Result[]>,
+): Promise<readonly (Result | SignRefusal)[]> {
+  if (requests.length > MAX_SIGN_BATCH) {
+    throw new NodeApiError(
+      'BatchTooLarge',
+      `the batch has ${requests.length} requests; ${MAX_SIGN_BATCH} are allowed, send it in parts`,
+    );
+  }
+  const allowed = requests.filter(({ registrationId }) => mayHold(registrationId));
+  if (allowed.length === 0) return requests.map(refuse);
+  const signed = await sign(allowed);
+  let next = 0;
+  // An answer that is not there is a refusal: no request may take another's.
+  return requests.map((request) =>
+    allowed[next] === request ? (signed[next++] ?? refuse(request)) : refuse(request),
+  );
+}
+
+function refuse({ registrationId }: { readonly registrationId: string }): SignRefusal {
+  return {
+    ok: false,
+    code: 'RegistrationUnknown',
+    message: `this node holds no registration "${registrationId.slice(0, 200)}"`,
+    // The sync stream brings what there is; asking again changes nothing.
+    retryable: false,
+  };
+}
+
+/** Removals that are remembered for a reader; beyond that a snapshot is less. */
+const MAX_PENDING_REMOVALS = 1000;
+
+/** Registrations of a node: a snapshot first, then what changed since the reader last took. */
+class SyncSource implements StateSource<SyncUpdate> {
+  readonly #registrations: RegistrationView;
+  readonly #nodeName: string;
+  #snapshot = true;
+  readonly #upserts = new Map<string, Registration>();
+  readonly #removed = new Set<string>();
+
+  constructor(registrations: RegistrationView, nodeName: string) {
+    this.#registrations = registrations;
+    this.#nodeName = nodeName;
+  }
+
+  subscribe(wake: () => void): () => void {
+    const endReady = this.#registrations.ready.watch(wake);
+    const endWatch = this.#registrations.watch(this.#nodeName, ({ changed, removed }) => {
+      // A snapshot that is still to be taken will hold all of this.
+      if (!this.#snapshot) {
+        this.#merge(changed, removed);
+        wake();
+      }
+    });
+    return () => {
+      endReady();
+      endWatch();
+    };
+  }
+
+  take(): SyncUpdate | undefined {
+    // Before everything is read, a snapshot would take away what agents hold.
+    if (!this.#registrations.ready.value) return undefined;
+    if (this.#snapshot) {
+      this.#snapshot = false;
+      return { snapshot: true, upserts: this.#registrations.forNode(this.#nodeName), removed: [] };
+    }
+    if (this.#upserts.size === 0 && this.#removed.size === 0) return undefined;
+    const update = { snapshot: false, upserts: [...this.#upserts.values()], removed: [...this.#removed] };
+    this.#upserts.clear();
+    this.#removed.clear();
+    return update;
+  }
+
+  #merge(changed: readonly Registration[], removed: readonly string[]): void {
+    for (const id of removed) {
+      this.#upserts.delete(id);
+      this.#removed.add(id);
+    }
+    for (const registration of changed) {
+      this.#removed.delete(registration.id);
+      this.#upserts.set(registration.id, registration);
+    }
+    if (this.#removed.size <= MAX_PENDING_REMOVALS) return;
+    this.#upserts.clear();
+    this.#removed.clear();
+    this.#snapshot = true;
+  }
+}
+
+function bundleSource({ ca, federation }: NodeApiOptions): StateSource<BundleUpdate> {
+  let dirty = true;
+  return {
+    subscribe(wake) {
+      const changed = (): void => {
+        dirty = true;
+        wake();
+      };
+      const ends = [ca.bundle.watch(changed), ca.taints.watch(changed), federation.watch(changed)];
+      return () => ends.forEach((end) => end());
+    },
+    take() {
+      if (!dirty) return undefined;
+      dirty = false;
+      return {
+        own: ca.bundle.value,
+        federated: federation.value,
+        taintedX509: ca.taints.value.x509,
+        taintedJwt: ca.taints.value.jwt,
+      };
+    },
+  };
+}

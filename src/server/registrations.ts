@@ -1,0 +1,227 @@
+import type { IdentityResource } from '../identity/registration/identity-rules.js';
+import type { RegistrationDelta } from '../identity/registration/outcome.js';
+import type { RegistrationIndex } from '../identity/registration/registration-index.js';
+import type { IdentityRef, ProcessFacts, Registration } from '../identity/registration/registration.js';
+import type { Clock } from '../lib/clock.js';
+import { SignetError } from '../lib/errors.js';
+import type { Logger } from '../lib/logger.js';
+import { type Watched, WatchedValue } from '../lib/watched.js';
+import type { Store, StoreChange, StoredObject } from '../store/store.js';
+import { IdentityStatusWriter } from './identity-status-writer.js';
+import { podFacts } from './pod-facts.js';
+
+/** What changed for one node. Removals come before changes: an ID in both went and came again. */
+export interface NodeChange {
+  readonly changed: readonly Registration[];
+  /** IDs. */
+  readonly removed: readonly string[];
+}
+
+/** The registrations, for those who serve nodes. */
+export interface RegistrationView {
+  /** False until the store is read; the registrations are incomplete until then. */
+  readonly ready: Watched<boolean>;
+  get(id: string): Registration | undefined;
+  forNode(nodeName: string): readonly Registration[];
+  /** Calls `onChange` once per batch of store changes that touches the node. Returns what ends the watch. */
+  watch(nodeName: string, onChange: (change: NodeChange) => void): () => void;
+  explainPod(uid: string, nodeName?: string): string;
+  explainProcess(facts: ProcessFacts): string;
+}
+
+/** What the controller is made of. */
+export interface RegistrationControllerOptions {
+  readonly store: Store;
+  /** Empty; the controller alone changes it. */
+  readonly index: RegistrationIndex;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/** Keeps the registrations in step with the store, and the statuses of identities in step with both. */
+export interface RegistrationController {
+  readonly registrations: RegistrationView;
+  /** Notes an X.509-SVID for the identity's status. Milliseconds since the epoch. */
+  issued(registrationId: string, notAfter: number): void;
+  /** Ends it; resolves when no status is being written any more. */
+  close(): Promise<void>;
+}
+
+/** Starts at once: reads the store as soon as it is synced, and follows it from there. */
+export function createRegistrationController(options: RegistrationControllerOptions): RegistrationController {
+  const feed = new Feed(options);
+  return {
+    registrations: feed,
+    issued: (registrationId, notAfter) => feed.issued(registrationId, notAfter),
+    close: () => feed.close(),
+  };
+}
+
+type Watcher = (change: NodeChange) => void;
+/** By node, then by ID; undefined for what went. Processes are under the empty node. */
+type NodeChanges = Map<string, Map<string, Registration | undefined>>;
+
+class Feed implements RegistrationView {
+  readonly ready = new WatchedValue(false);
+  readonly #store: Store;
+  readonly #index: RegistrationIndex;
+  readonly #logger: Logger;
+  readonly #statuses: IdentityStatusWriter;
+  readonly #watchers = new Map<string, Set<Watcher>>();
+  readonly #ends: (() => void)[] = [];
+
+  constructor({ store, index, clock, logger }: RegistrationControllerOptions) {
+    this.#store = store;
+    this.#index = index;
+    this.#logger = logger;
+    this.#statuses = new IdentityStatusWriter({ store, clock, logger, outcome: (ref) => index.outcome(ref) });
+    this.#ends.push(
+      store.subscribe((changes) => {
+        // What comes before the first full read is part of it.
+        if (this.ready.value) this.#apply(changes);
+      }),
+    );
+    if (store.synced.value) this.#load();
+    else {
+      this.#ends.push(
+        store.synced.watch((synced) => {
+          if (synced && !this.ready.value) this.#load();
+        }),
+      );
+    }
+  }
+
+  get(id: string): Registration | undefined {
+    return this.#index.get(id);
+  }
+
+  forNode(nodeName: string): readonly Registration[] {
+    return this.#index.forNode(nodeName);
+  }
+
+  explainPod(uid: string, nodeName?: string): string {
+    return this.#index.explainPod(uid, nodeName);
+  }
+
+  explainProcess(facts: ProcessFacts): string {
+    return this.#index.explainProcess(facts);
+  }
+
+  watch(nodeName: string, onChange: Watcher): () => void {
+    // A wrapper of its own, so the same function may watch twice.
+    const watcher: Watcher = (change) => onChange(change);
+    const watchers = this.#watchers.get(nodeName) ?? new Set();
+    this.#watchers.set(nodeName, watchers.add(watcher));
+    return () => {
+      watchers.delete(watcher);
+      if (watchers.size === 0 && this.#watchers.get(nodeName) === watchers) this.#watchers.delete(nodeName);
+    };
+  }
+
+  issued(registrationId: string, notAfter: number): void {
+    const registration = this.#index.get(registrationId);
+    if (registration !== undefined) this.#statuses.issued(registration, notAfter);
+  }
+
+  async close(): Promise<void> {
+    for (const end of this.#ends.splice(0)) end();
+    await this.#statuses.close();
+  }
+
+  /** Selectors before pods, so that each pod is computed once. */
+  #load(): void {
+    const changes = KINDS.flatMap((kind) =>
+      this.#store.list(kind).map((after): StoreChange => ({ kind, key: keyOf(after), after })),
+    );
+    for (const change of changes) this.#take(this.#one(change));
+    this.#logger.info('registrations computed', { objects: changes.length });
+    this.ready.set(true);
+  }
+
+  #apply(changes: readonly StoreChange[]): void {
+    const nodes: NodeChanges = new Map();
+    for (const change of changes) if (KINDS.includes(change.kind)) this.#take(this.#one(change), nodes);
+    this.#notify(nodes);
+  }
+
+  #take(deltas: readonly RegistrationDelta[], nodes?: NodeChanges): void {
+    for (const delta of deltas) {
+      this.#statuses.changed(delta);
+      if (nodes === undefined) continue;
+      for (const { nodeName, id } of delta.removed) changesOf(nodes, nodeName).set(id, undefined);
+      for (const registration of delta.changed)
+        changesOf(nodes, registration.nodeName).set(registration.id, registration);
+    }
+  }
+
+  #one(change: StoreChange): readonly RegistrationDelta[] {
+    const { before, after } = change;
+    try {
+      // Another object of the same name: the old one must go first, whatever the new one is.
+      const replaced =
+        before !== undefined && after !== undefined && before.metadata.uid !== after.metadata.uid;
+      const gone = replaced || after === undefined ? [this.#remove(change.kind, before)] : [];
+      return after === undefined ? gone : [...gone, this.#put(change.kind, after)];
+    } catch (thrown) {
+      // One object that cannot be read must not stop the others, nor keep what it gave before.
+      this.#logger.error('object could not be read for registrations', {
+        kind: change.kind,
+        key: change.key,
+        error: SignetError.from(thrown).message,
+      });
+      return [this.#remove(change.kind, after ?? before)];
+    }
+  }
+
+  #put(kind: string, object: StoredObject): RegistrationDelta {
+    if (kind === 'Namespace')
+      return this.#index.applyNamespace(object.metadata.name, object.metadata.labels ?? {});
+    if (kind !== 'Pod') return this.#index.applyIdentity(object as unknown as IdentityResource);
+    const facts = podFacts(object);
+    return facts === undefined ? this.#index.removePod(object.metadata.uid) : this.#index.applyPod(facts);
+  }
+
+  #remove(kind: string, object: StoredObject | undefined): RegistrationDelta {
+    if (object === undefined) return { changed: [], removed: [], outcomes: [] };
+    if (kind === 'Namespace') return this.#index.removeNamespace(object.metadata.name);
+    if (kind === 'Pod') return this.#index.removePod(object.metadata.uid);
+    const ref = refOf(kind, object);
+    this.#statuses.forget(ref);
+    return this.#index.removeIdentity(ref);
+  }
+
+  #notify(nodes: NodeChanges): void {
+    const everywhere = nodes.get('');
+    for (const [nodeName, watchers] of [...this.#watchers]) {
+      const own = nodeName === '' ? undefined : nodes.get(nodeName);
+      if (own === undefined && everywhere === undefined) continue;
+      const changed: Registration[] = [];
+      const removed: string[] = [];
+      for (const [id, registration] of [...(everywhere ?? []), ...(own ?? [])])
+        if (registration === undefined) removed.push(id);
+        else changed.push(registration);
+      for (const watcher of [...watchers]) if (watchers.has(watcher)) watcher({ changed, removed });
+    }
+  }
+}
+
+/** In the order of the first read. */
+const KINDS: readonly string[] = ['Namespace', 'WorkloadIdentity', 'ClusterWorkloadIdentity', 'Pod'];
+
+function keyOf({ metadata }: StoredObject): string {
+  return metadata.namespace === undefined ? metadata.name : `${metadata.namespace}/${metadata.name}`;
+}
+
+function refOf(kind: string, { metadata }: StoredObject): IdentityRef {
+  return kind === 'ClusterWorkloadIdentity'
+    ? { kind, namespace: '', name: metadata.name }
+    : { kind: 'WorkloadIdentity', namespace: metadata.namespace ?? '', name: metadata.name };
+}
+
+function changesOf(nodes: NodeChanges, nodeName: string): Map<string, Registration | undefined> {
+  const known = nodes.get(nodeName);
+  if (known !== undefined) return known;
+  const fresh = new Map<string, Registration | undefined>();
+  nodes.set(nodeName, fresh);
+  return fresh;
+}

@@ -1,0 +1,117 @@
+import { describe, expect, it } from '@jest/globals';
+
+import { MemoryStore } from '../../test/support/memory-store.js';
+import type { TrustDomain, TrustDomainSpec } from '../resources/identity.js';
+import { findTrustDomain, TrustDomainError, trustDomainSettings } from './trust-domain.js';
+
+function aTrustDomain(spec: Partial<TrustDomainSpec> = {}, name = 'main'): TrustDomain {
+  return {
+    apiVersion: 'signet.dev/v1alpha1',
+    kind: 'TrustDomain',
+    metadata: { name, uid: name, generation: 1 },
+    spec: { name: 'example.org', ...spec },
+  };
+}
+
+describe('the settings of a trust domain', () => {
+  it('are the defaults where nothing is said', () => {
+    const defaults = {
+      name: 'example.org',
+      keyTypes: { x509Authority: 'ec-p256', jwtAuthority: 'ec-p256', workload: 'ec-p256' },
+      ttlSeconds: { authority: 86_400, x509Svid: 3600, jwtSvid: 300 },
+      defaultAction: 'Deny',
+    };
+    expect(trustDomainSettings({ flag: 'example.org' })).toEqual(defaults);
+    expect(trustDomainSettings({ resource: aTrustDomain() })).toEqual(defaults);
+    expect(trustDomainSettings({ resource: aTrustDomain(), flag: 'spiffe://example.org' })).toEqual(defaults);
+  });
+
+  it('are what the resource says', () => {
+    const disk = { certificateFile: 'ca.pem', keyFile: 'ca.key' };
+    expect(
+      trustDomainSettings({
+        resource: aTrustDomain({
+          keyTypes: { x509Authority: 'ec-p384', workload: 'ed25519' },
+          ttls: { authority: '48h', x509Svid: '30m', jwtSvid: '90s' },
+          jwtIssuer: 'https://oidc.example.org',
+          upstreamAuthority: { disk },
+          keyEncryption: { local: { keyFile: 'kek' } },
+          defaultAction: 'Allow',
+        }),
+      }),
+    ).toEqual({
+      name: 'example.org',
+      keyTypes: { x509Authority: 'ec-p384', jwtAuthority: 'ec-p256', workload: 'ed25519' },
+      ttlSeconds: { authority: 172_800, x509Svid: 1800, jwtSvid: 90 },
+      jwtIssuer: 'https://oidc.example.org',
+      upstreamDisk: disk,
+      keyEncryptionFile: 'kek',
+      defaultAction: 'Allow',
+    });
+  });
+
+  it('keep unsaid SVID lifetimes within a sixth of a short-lived authority', () => {
+    expect(
+      trustDomainSettings({ resource: aTrustDomain({ ttls: { authority: '60s' } }) }).ttlSeconds,
+    ).toEqual({
+      authority: 60,
+      x509Svid: 10,
+      jwtSvid: 10,
+    });
+  });
+
+  it.each([
+    [{}, 'TrustDomainMissing', '--trust-domain'],
+    [{ flag: 'Example.org' }, 'TrustDomainInvalid', '--trust-domain'],
+    [{ resource: aTrustDomain({ name: 'a b' }) }, 'TrustDomainInvalid', 'spec.name'],
+    [{ resource: aTrustDomain(), flag: 'other.org' }, 'TrustDomainConflict', 'other.org'],
+    [{ resource: aTrustDomain({ ttls: { x509Svid: '25h' } }) }, 'TTLTooLong', 'spec.ttls.x509Svid'],
+    [{ resource: aTrustDomain({ ttls: { jwtSvid: '25h' } }) }, 'TTLTooLong', 'spec.ttls.jwtSvid'],
+    [{ resource: aTrustDomain({ ttls: { authority: '1s' } }) }, 'TTLInvalid', 'spec.ttls.authority'],
+    [{ resource: aTrustDomain({ ttls: { authority: '200000h' } }) }, 'TTLInvalid', 'spec.ttls.authority'],
+    [{ resource: aTrustDomain({ ttls: { jwtSvid: 'long' } }) }, 'TTLInvalid', 'spec.ttls.jwtSvid'],
+    [
+      { resource: aTrustDomain({ keyTypes: { jwtAuthority: 'ed25519' as never } }) },
+      'KeyTypeInvalid',
+      'jwtAuthority',
+    ],
+    [
+      { resource: aTrustDomain({ keyTypes: { workload: 'rsa-1024' as never } }) },
+      'KeyTypeInvalid',
+      'workload',
+    ],
+    [{ resource: aTrustDomain({ jwtIssuer: 'example' }) }, 'IssuerInvalid', 'spec.jwtIssuer'],
+    [{ resource: aTrustDomain({ jwtIssuer: 'https://x/?a' }) }, 'IssuerInvalid', 'query'],
+    [{ resource: aTrustDomain({ jwtIssuer: '' }) }, 'IssuerInvalid', 'spec.jwtIssuer'],
+    [
+      { resource: aTrustDomain({ upstreamAuthority: { disk: { certificateFile: 'x', keyFile: '' } } }) },
+      'UpstreamInvalid',
+      'keyFile',
+    ],
+    [
+      { resource: aTrustDomain({ keyEncryption: { local: { keyFile: '' } } }) },
+      'KeyEncryptionInvalid',
+      'keyFile',
+    ],
+  ])('are refused with the field and the fix: %#', (sources, code, words) => {
+    let error: unknown;
+    try {
+      trustDomainSettings(sources);
+    } catch (thrown) {
+      error = thrown;
+    }
+    expect(error).toBeInstanceOf(TrustDomainError);
+    expect(error).toMatchObject({ code, message: expect.stringContaining(words) });
+  });
+});
+
+describe('the one TrustDomain', () => {
+  it('is found, or there is none, and never two', () => {
+    const store = new MemoryStore();
+    expect(findTrustDomain(store)).toBeUndefined();
+    store.put(aTrustDomain());
+    expect(findTrustDomain(store)?.spec.name).toBe('example.org');
+    store.put(aTrustDomain({}, 'other'));
+    expect(() => findTrustDomain(store)).toThrow('2 TrustDomain resources (main, other)');
+  });
+});
