@@ -1,4 +1,5 @@
 import { Option } from 'commander';
+import { existsSync } from 'node:fs';
 import { parseEndpointAddress } from '../identity/spiffe/endpoint-address.js';
 import { SignetError } from '../lib/errors.js';
 import { connectRpc, type RpcConnection, type WorkloadApiClient } from '../rpc/client.js';
@@ -31,8 +32,19 @@ export async function withWorkloadApi<T>(
     );
   }
   // A bare path is what people type; the standard's form is what programs write.
-  const uri = address.startsWith('/') ? `unix://${address}` : address;
-  return withConnection(connectRpc(parseEndpointAddress(uri)), (connection) => use(connection.workloadApi()));
+  const endpoint = parseEndpointAddress(address.startsWith('/') ? `unix://${address}` : address);
+  if (endpoint.kind === 'unix') {
+    requireSocket(
+      endpoint.path,
+      'no Workload API is there; is the agent (or signet dev) running, and is this its socket?',
+    );
+  }
+  return withConnection(connectRpc(endpoint), (connection) => use(connection.workloadApi()));
+}
+
+/** gRPC would say the same, after a while and in its own words. */
+export function requireSocket(path: string, advice: string): void {
+  if (!existsSync(path)) throw new SignetError('SocketMissing', `${path} does not exist: ${advice}`);
 }
 
 /** Uses a connection and closes it. */

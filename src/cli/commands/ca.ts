@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { SignetError } from '../../lib/errors.js';
 import { connectUnix, type AdminClient } from '../../rpc/client.js';
 import { AuthorityKind, AuthoritySlot, type Authority } from '../../rpc/gen/signet/admin/v1/admin.js';
-import { withConnection } from '../endpoint.js';
+import { requireSocket, withConnection } from '../endpoint.js';
 import type { CliIo } from '../io.js';
 import { answer, distance, outputOption, table, time, type OutputFormat } from '../output.js';
 
@@ -80,6 +80,7 @@ async function withAdmin<T>(
   const socket = join(directory, 'admin.sock');
   // grpc-js wants an absolute path; the shell's working directory is ours.
   const path = socket.startsWith('/') ? socket : join(io.environment['PWD'] ?? '/', socket);
+  requireSocket(path, 'no server runs on this state directory; start signet dev, or say which with --state');
   return withConnection(connectUnix(path, { deadlineMs: 30_000 }), (connection) => use(connection.admin()));
 }
 
