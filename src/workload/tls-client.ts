@@ -1,0 +1,84 @@
+import { connect, type ConnectionOptions, type PeerCertificate, type TLSSocket } from 'node:tls';
+import { SignetError } from '../lib/errors.js';
+import { systemRandom } from '../lib/random.js';
+import type { PeerAuthorizer } from './authorizer.js';
+import { PeerError } from './errors.js';
+import { chainOf, verifyPeer, verifySocket } from './peer.js';
+import { tlsMaterial } from './tls-options.js';
+import type { X509Source } from './x509-source.js';
+
+export interface TlsClientOptions extends ConnectionOptions {
+  /** For the session caches of https.Agent and undici: none. */
+  readonly maxCachedSessions: 0;
+}
+
+/**
+ * Options for `tls.connect`, `https.request`, `http2.connect` and undici's `connect`: mutual TLS 1.3 with the SVID of
+ * this moment, and a server that is verified by its SPIFFE ID instead of its host name, before the first byte is sent.
+ * Ask anew for each connection: the SVID in them does not rotate. For connections that are pooled, there is
+ * {@link createMtlsClient}.
+ */
+export function tlsClientOptions(source: X509Source, authorize: PeerAuthorizer): TlsClientOptions {
+  return {
+    ...tlsMaterial(source),
+    // A bundle may hold an authority that is no root.
+    allowPartialTrustChain: true,
+    rejectUnauthorized: true,
+    // Node asks this after the chain was checked against `ca` and before anything is handed over.
+    checkServerIdentity: (_host: string, certificate: PeerCertificate) =>
+      refusal(certificate, source, authorize),
+    // A resumed session would skip the check above. Said explicitly, it keeps the agents' session caches out.
+    session: undefined,
+    maxCachedSessions: 0,
+    // Agents pool connections by their TLS options, of which the check above is none: without a name of its own, a
+    // connection that was opened for one authorizer could serve another. At most 32 bytes, as OpenSSL wants it.
+    sessionIdContext: Buffer.from(systemRandom.bytes(12)).toString('hex'),
+  };
+}
+
+function refusal(
+  certificate: PeerCertificate,
+  source: X509Source,
+  authorize: PeerAuthorizer,
+): Error | undefined {
+  try {
+    verifyPeer(chainOf(certificate), source, authorize);
+    return undefined;
+  } catch (thrown) {
+    if (thrown instanceof PeerError) return thrown;
+    return new PeerError('PeerSvidInvalid', 'the peer could not be checked', { cause: thrown });
+  }
+}
+
+/** Where to connect to, as for `tls.connect`. */
+export type TlsConnectOptions = Pick<
+  ConnectionOptions,
+  'host' | 'port' | 'path' | 'servername' | 'ALPNProtocols' | 'socket'
+>;
+
+/**
+ * Opens a connection to a server whose SPIFFE ID the authorizer lets in. Resolves after the handshake, when
+ * {@link peerIdOf} knows the server.
+ *
+ * @throws PeerError; errors of the network and of TLS as Node raises them
+ */
+export function connectTls(
+  source: X509Source,
+  authorize: PeerAuthorizer,
+  options: TlsConnectOptions,
+): Promise<TLSSocket> {
+  return new Promise((resolve, reject) => {
+    const socket = connect({ ...options, ...tlsClientOptions(source, authorize) });
+    socket.once('error', reject);
+    socket.once('secureConnect', () => {
+      socket.off('error', reject);
+      try {
+        verifySocket(socket, source, authorize);
+        resolve(socket);
+      } catch (thrown) {
+        socket.destroy();
+        reject(SignetError.from(thrown));
+      }
+    });
+  });
+}
