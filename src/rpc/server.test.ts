@@ -34,7 +34,7 @@ afterEach(async () => {
 });
 
 function serverWith(options: Partial<RpcServerOptions> = {}): RpcServer {
-  const server = createRpcServer({ logger: silentLogger, ...options });
+  const server = createRpcServer({ logger: silentLogger, standardServices: false, ...options });
   closers.push(() => server.close());
   return server;
 }

@@ -12,6 +12,11 @@ import { settingsFrame } from './authority/greet.js';
 import type { CallEnvironment } from './call.js';
 import { adaptBidi, adaptServerStream, adaptUnary } from './call.js';
 import { ConnectionPool } from './connections.js';
+import { serviceNameOf } from './definition.js';
+import { HealthService } from './gen/grpc/health/v1/health.js';
+import { ServerReflectionService as ReflectionV1 } from './gen/grpc/reflection/v1/reflection.js';
+import { ServerReflectionService as ReflectionV1Alpha } from './gen/grpc/reflection/v1alpha/reflection.js';
+import { createHealth } from './health.js';
 import type { HandlersOf, MethodShape, ServiceShape } from './definition.js';
 import type { RpcLimits } from './limits.js';
 import { defaultLimits } from './limits.js';
@@ -20,6 +25,7 @@ import { UnixListener } from './listener.js';
 import { linuxPeerCredentials } from './peer/linux.js';
 import type { PeerCredentialsReader } from './peer/reader.js';
 import type { BidiHandler, ServerStreamHandler, UnaryHandler } from './service.js';
+import { reflectionHandlers } from './reflection.js';
 import { StatusError } from './service.js';
 
 export interface RpcServerOptions {
@@ -29,6 +35,8 @@ export interface RpcServerOptions {
   readonly random?: Random;
   /** Makes the reader when the first listener needs it; the kernel's unless said. Loading that costs some 20 ms. */
   readonly peerCredentials?: () => Promise<PeerCredentialsReader>;
+  /** Whether health and reflection are served, as gRPC's tools expect; true unless said. */
+  readonly standardServices?: boolean;
 }
 
 /** One gRPC server behind many sockets. */
@@ -37,6 +45,8 @@ export interface RpcServer {
   service<D extends ServiceShape>(definition: D, handlers: HandlersOf<D>): void;
   /** Opens a socket. Errors: those of `listenAt` in socket-file.ts. */
   listenUnix(options: ListenUnixOptions): Promise<RpcListener>;
+  /** What the health service says of a service, or of the whole server (the empty name, which serves at first). */
+  setServing(service: string, serving: boolean): void;
   /** Open connections of all listeners. */
   readonly connections: number;
   /** Takes no more connections and calls, waits up to `graceMs` for calls to end, then closes. */
@@ -45,9 +55,11 @@ export interface RpcServer {
   close(): Promise<void>;
 }
 
-/** Creates a server. It has no service and no socket yet. */
+/** Creates a server. It has no socket yet, and no service but health and reflection. */
 export function createRpcServer(options: RpcServerOptions): RpcServer {
-  return new GrpcServer(options);
+  const server = new GrpcServer(options);
+  if (options.standardServices ?? true) server.addStandardServices();
+  return server;
 }
 
 class GrpcServer implements RpcServer {
@@ -66,6 +78,8 @@ class GrpcServer implements RpcServer {
   readonly #listeners = new Set<UnixListener>();
   readonly #loadReader: () => Promise<PeerCredentialsReader>;
   #reader: Promise<PeerCredentialsReader> | undefined;
+  readonly #health = createHealth();
+  readonly #services = new Set<string>();
   #stopping = false;
   #closed: Promise<void> | undefined;
 
@@ -102,7 +116,21 @@ class GrpcServer implements RpcServer {
     return this.#pool.size;
   }
 
+  addStandardServices(): void {
+    this.service(HealthService, this.#health.handlers);
+    const reflection = reflectionHandlers(() => [...this.#services].sort());
+    this.service(ReflectionV1, reflection);
+    this.service(ReflectionV1Alpha, reflection);
+  }
+
+  setServing(service: string, serving: boolean): void {
+    this.#health.set(service, serving);
+  }
+
   service<D extends ServiceShape>(definition: D, handlers: HandlersOf<D>): void {
+    const serviceName = serviceNameOf(definition);
+    this.#services.add(serviceName);
+    this.#health.set(serviceName, true);
     for (const [name, method] of Object.entries(definition)) {
       const handler: unknown = handlers[name];
       if (handler !== undefined) this.#register(method, handler);
@@ -186,6 +214,7 @@ class GrpcServer implements RpcServer {
 
   async drain(graceMs: number): Promise<void> {
     this.#stopping = true;
+    this.#health.stop();
     for (const listener of this.#listeners) listener.refuse();
     // Tells each client to open no more calls here; the sockets close by themselves when their calls are done.
     for (const injector of [this.#injector, ...this.#rewritten]) injector.drain(graceMs);

@@ -70,7 +70,7 @@ describe('an authority that Node refuses', () => {
   }
 
   async function healthServer(): Promise<{ listener: RpcListener; server: RpcServer; peers: Peer[] }> {
-    const server = createRpcServer({ logger: silentLogger });
+    const server = createRpcServer({ logger: silentLogger, standardServices: false });
     servers.push(server);
     const peers: Peer[] = [];
     server.service(HealthService, {
