@@ -1,9 +1,7 @@
-import { hash } from 'node:crypto';
-
 import type { TemplateData } from '../spiffe/template.js';
 import type { IdentityRules } from './identity-rules.js';
 import type { Namer } from './names.js';
-import { type Failure, identityKey, identityTitle } from './outcome.js';
+import { type Failure, identityTitle } from './outcome.js';
 import type { IdentityRef, PodFacts, Registration, RegistrationSubject } from './registration.js';
 import { requirementFailure } from './requirements.js';
 
@@ -11,8 +9,6 @@ import { requirementFailure } from './requirements.js';
 export interface ReadyIdentity {
   readonly rules: IdentityRules;
   readonly namer: Namer;
-  /** What every registration of this identity has in common, for its revision. */
-  readonly common: string;
   readonly problem: Failure | undefined;
 }
 
@@ -27,6 +23,17 @@ export const POD_NOT_BOUND: Failure = Object.freeze({
   reason: 'PodNotBound',
   message: 'the pod is not bound to a node yet',
 });
+
+const NOTHING: readonly never[] = Object.freeze([]);
+
+/** Whether two registrations with one ID are the same in every field. */
+export function isSame(a: Registration, b: Registration): boolean {
+  return a.revision === b.revision && a.nodeName === b.nodeName && sameSubject(a.subject, b.subject);
+}
+
+function sameSubject(a: RegistrationSubject, b: RegistrationSubject): boolean {
+  return a === b || JSON.stringify(a) === JSON.stringify(b);
+}
 
 /** Tells a registration from a failure. */
 export function isRegistration(result: Registration | Failure): result is Registration {
@@ -50,8 +57,8 @@ export function grantPod<Identity extends ReadyIdentity>(
   selecting: readonly Identity[],
   trustDomain: string,
 ): readonly Grant<Identity>[] {
-  const first = selecting.filter(({ rules }) => !rules.fallback);
-  const chosen = first.length > 0 ? first : selecting;
+  if (selecting.length === 0) return NOTHING;
+  const onlyFallbacks = selecting.every(({ rules }) => rules.fallback);
   const data: TemplateData = {
     trustDomain,
     namespace: pod.namespace,
@@ -62,12 +69,12 @@ export function grantPod<Identity extends ReadyIdentity>(
     labels: pod.labels,
     annotations: pod.annotations,
   };
-  const given: Registration[] = [];
-  return chosen.map((identity) => {
-    const result = grantOne(identity, pod, subject, data, given);
-    if (isRegistration(result)) given.push(result);
-    return { identity, result };
-  });
+  const grants: Grant<Identity>[] = [];
+  for (const identity of selecting) {
+    if (!identity.rules.fallback || onlyFallbacks)
+      grants.push({ identity, result: grantOne(identity, pod, subject, data, grants) });
+  }
+  return grants;
 }
 
 function grantOne(
@@ -75,7 +82,7 @@ function grantOne(
   pod: PodFacts,
   subject: RegistrationSubject,
   data: TemplateData,
-  given: readonly Registration[],
+  given: readonly Grant[],
 ): Registration | Failure {
   if (identity.problem !== undefined) return identity.problem;
   if (pod.nodeName === '') return POD_NOT_BOUND;
@@ -92,44 +99,23 @@ export function register(
   nodeName: string,
   data: TemplateData,
 ): Registration | Failure {
-  const { rules, namer, common } = identity;
+  const { rules, namer } = identity;
   const names = namer.names(data);
   if (!names.ok) return names.failure;
-  const { spiffeId, dnsNames } = names;
-  const id = registrationId(subject, rules.ref);
-  const own = JSON.stringify([
-    id,
-    nodeName,
-    spiffeId.uri,
-    dnsNames,
-    subject.kind === 'pod' ? [subject.namespace, subject.name] : subject.selector,
-  ]);
   return {
-    id,
+    id: registrationId(subject, rules.ref),
     subject,
     nodeName,
-    spiffeId,
+    spiffeId: names.spiffeId,
     x509TtlSeconds: rules.x509TtlSeconds,
     jwtTtlSeconds: rules.jwtTtlSeconds,
-    dnsNames,
+    dnsNames: names.dnsNames,
     hint: rules.hint,
     federatesWith: rules.federatesWith,
     audiences: rules.audiences,
     identity: rules.ref,
-    revision: hash('sha256', own + common, 'buffer').toString('base64url', 0, 12),
+    revision: names.revision,
   };
-}
-
-/** The part of a revision that is the same for every subject of an identity. */
-export function commonRevision(rules: IdentityRules): string {
-  return JSON.stringify([
-    identityKey(rules.ref),
-    rules.x509TtlSeconds,
-    rules.jwtTtlSeconds,
-    rules.hint,
-    rules.federatesWith,
-    rules.audiences,
-  ]);
 }
 
 /** Processes have IDs that no pod's UID can make. */
@@ -138,11 +124,13 @@ export const PROCESS_ID_PREFIX = 'process//';
 function registrationId(subject: RegistrationSubject, ref: IdentityRef): string {
   if (subject.kind === 'process') return `${PROCESS_ID_PREFIX}${ref.name}`;
   // The segments tell the kinds apart: a cluster-scoped identity has no namespace.
-  return ref.namespace === '' ? `${subject.uid}/${ref.name}` : `${subject.uid}/${ref.namespace}/${ref.name}`;
+  // Joined rather than concatenated: the engine keeps a concatenation as its parts, which are many bytes more.
+  return (ref.namespace === '' ? [subject.uid, ref.name] : [subject.uid, ref.namespace, ref.name]).join('/');
 }
 
-function collision(registration: Registration, given: readonly Registration[]): Failure | undefined {
-  for (const other of given) {
+function collision(registration: Registration, given: readonly Grant[]): Failure | undefined {
+  for (const { result: other } of given) {
+    if (!isRegistration(other)) continue;
     if (other.spiffeId.uri === registration.spiffeId.uri) {
       return {
         reason: 'DuplicateSPIFFEID',

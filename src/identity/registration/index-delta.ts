@@ -7,9 +7,9 @@ export class DeltaBuilder {
   readonly #removed: Registration[] = [];
   readonly #outcomes = new Set<IdentityRef>();
 
-  /** Notes the step from one state of a registration to the next; the same revision is no step. */
+  /** Notes the step from one state of a registration to the next; the same object is no step. */
   step(before: Registration | undefined, after: Registration | undefined): void {
-    if (before?.revision === after?.revision) return;
+    if (before === after) return;
     // To the old node it is gone, whatever it became.
     if (before !== undefined && before.nodeName !== after?.nodeName) this.#removed.push(before);
     if (after !== undefined) this.#changed.push(after);

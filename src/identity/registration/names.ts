@@ -1,37 +1,72 @@
+import { hash } from 'node:crypto';
+
 import { SignetError } from '../../lib/errors.js';
 import { dnsNameProblem } from '../spiffe/dns-name.js';
 import { parseSpiffeId, type SpiffeId, spiffeId } from '../spiffe/id.js';
 import type { Template, TemplateData } from '../spiffe/template.js';
 import type { IdentityRules } from './identity-rules.js';
-import type { Failure } from './outcome.js';
+import { type Failure, identityKey } from './outcome.js';
 
-/** Names of one registration, or why there are none. */
+/** What an identity gives one subject, or why nothing. */
 export type Names =
-  | { readonly ok: true; readonly spiffeId: SpiffeId; readonly dnsNames: readonly string[] }
+  | {
+      readonly ok: true;
+      readonly spiffeId: SpiffeId;
+      readonly dnsNames: readonly string[];
+      /** Of these names and of all that the identity gives every subject. */
+      readonly revision: string;
+    }
   | { readonly ok: false; readonly failure: Failure };
 
 /** Everything under this path names Signet's own parts: agents and servers. No identity may say it. */
 const RESERVED = 'signet';
 const NO_NAMES: readonly string[] = Object.freeze([]);
-/** Pods of one service account share their ID object; the cache starts over when it holds this many. */
+/** Pods of one service account share their names; the cache starts over when it holds this many. */
 const MAX_SHARED = 4096;
 
-/** Renders the SPIFFE ID and DNS names that an identity gives, sharing equal IDs between pods. */
+/** Renders the SPIFFE ID and DNS names that an identity gives, once for pods that must get the same. */
 export class Namer {
   readonly #rules: IdentityRules;
   readonly #trustDomain: string;
-  readonly #shared = new Map<string, SpiffeId>();
+  /** What every registration of the identity has in common, for the revision. */
+  readonly #common: string;
+  readonly #perPod: boolean;
+  readonly #shared = new Map<string, Names>();
 
   constructor(rules: IdentityRules, trustDomain: string) {
     this.#rules = rules;
     this.#trustDomain = trustDomain;
+    this.#common = JSON.stringify([
+      identityKey(rules.ref),
+      rules.x509TtlSeconds,
+      rules.jwtTtlSeconds,
+      rules.hint,
+      rules.federatesWith,
+      rules.audiences,
+    ]);
+    this.#perPod = [rules.idTemplate, ...rules.dnsTemplates].some(({ perPod }) => perPod);
   }
 
   names(data: TemplateData): Names {
-    const id = this.#id(data);
-    if (!('uri' in id)) return { ok: false, failure: id };
+    if (this.#perPod) return this.#render(data);
+    const key = `${data.namespace ?? ''}/${data.serviceAccount ?? ''}`;
+    let names = this.#shared.get(key);
+    if (names === undefined) {
+      names = this.#render(data);
+      if (this.#shared.size >= MAX_SHARED) this.#shared.clear();
+      this.#shared.set(key, names);
+    }
+    return names;
+  }
+
+  #render(data: TemplateData): Names {
+    const spiffeId = this.#id(data);
+    if (!('uri' in spiffeId)) return { ok: false, failure: spiffeId };
     const dnsNames = this.#dnsNames(data);
-    return 'reason' in dnsNames ? { ok: false, failure: dnsNames } : { ok: true, spiffeId: id, dnsNames };
+    if ('reason' in dnsNames) return { ok: false, failure: dnsNames };
+    const content = JSON.stringify([this.#common, spiffeId.uri, dnsNames]);
+    const revision = hash('sha256', content, 'buffer').toString('base64url', 0, 12);
+    return { ok: true, spiffeId, dnsNames, revision };
   }
 
   /** What would fail for every pod, found without one: a literal `..`, another namespace, no DNS name. */
@@ -62,15 +97,7 @@ export class Namer {
     const rendered = this.#rules.idTemplate.render(data, 'id');
     if (!rendered.ok)
       return { reason: rendered.reason, message: `spec.spiffeIDTemplate: ${rendered.message}` };
-    const known = this.#shared.get(rendered.text);
-    if (known !== undefined) return known;
-    const id = this.#check(rendered.text);
-    if ('uri' in id) {
-      if (this.#shared.size >= MAX_SHARED) this.#shared.clear();
-      // IDs that hardly repeat are not worth remembering.
-      if (!this.#rules.idTemplate.perPod) this.#shared.set(rendered.text, id);
-    }
-    return id;
+    return this.#check(rendered.text);
   }
 
   #check(text: string): SpiffeId | Failure {

@@ -1,5 +1,12 @@
 import type { DeltaBuilder } from './index-delta.js';
-import { compareIdentities, hintConflict, isRegistration, type ReadyIdentity, register } from './grants.js';
+import {
+  compareIdentities,
+  hintConflict,
+  isRegistration,
+  isSame,
+  type ReadyIdentity,
+  register,
+} from './grants.js';
 import type { Failure } from './outcome.js';
 import { processSelectorsOverlap } from './process.js';
 import type { ProcessSelector, Registration } from './registration.js';
@@ -31,17 +38,14 @@ export class ProcessRegistrations {
     const touched = new Set<ProcessEntry>();
     if (before !== undefined) this.#detach(before, touched);
     const after = identity === undefined ? undefined : this.#attach(name, identity, touched);
-    const result = after === undefined ? undefined : this.#decide(after);
     if (after !== undefined) {
-      const kept = before?.result;
-      // The same revision keeps the same object: readers hold it already.
-      after.result = sameRegistration(kept, result) ? kept : result;
+      after.result = keepSame(before?.result, this.#decide(after));
       delta.outcome(after.identity.rules.ref);
     }
-    delta.step(registrationOf(before?.result), registrationOf(result));
+    delta.step(registrationOf(before?.result), registrationOf(after?.result));
     for (const entry of touched) {
-      const next = this.#decide(entry);
-      if (sameRegistration(entry.result, next)) continue;
+      const next = keepSame(entry.result, this.#decide(entry));
+      if (next === entry.result) continue;
       delta.step(registrationOf(entry.result), registrationOf(next));
       delta.outcome(entry.identity.rules.ref);
       entry.result = next;
@@ -104,11 +108,13 @@ function registrationOf(result: Registration | Failure | undefined): Registratio
   return result !== undefined && isRegistration(result) ? result : undefined;
 }
 
-function sameRegistration(
-  a: Registration | Failure | undefined,
-  b: Registration | Failure | undefined,
-): boolean {
-  if (a === undefined || b === undefined) return a === b;
-  if (isRegistration(a)) return isRegistration(b) && a.revision === b.revision;
-  return !isRegistration(b) && a.reason === b.reason && a.message === b.message;
+/** The old result where the new one is the same: readers hold it already. */
+function keepSame(
+  before: Registration | Failure | undefined,
+  after: Registration | Failure,
+): Registration | Failure {
+  if (before === undefined) return after;
+  if (isRegistration(after)) return isRegistration(before) && isSame(before, after) ? before : after;
+  const same = !isRegistration(before) && before.reason === after.reason && before.message === after.message;
+  return same ? before : after;
 }

@@ -4,11 +4,11 @@ import { parseTrustDomain } from '../spiffe/id.js';
 import { Candidates } from './candidates.js';
 import { explainPod, explainProcess } from './explain.js';
 import {
-  commonRevision,
   compareIdentities,
   type Grant,
   grantPod,
   isRegistration,
+  isSame,
   POD_NOT_BOUND,
   PROCESS_ID_PREFIX,
   type ReadyIdentity,
@@ -64,8 +64,8 @@ const DEFAULT_MAX_FAILURES = 50;
 const NAMESPACE_NAME_LABEL = 'kubernetes.io/metadata.name';
 
 interface IdentityEntry extends ReadyIdentity {
-  readonly selected: Set<PodEntry<IdentityEntry>>;
   readonly failing: Map<PodEntry<IdentityEntry>, Failure>;
+  selected: number;
   registrations: number;
   pending: number;
   /** Whether the namespace selector matches, by namespace. */
@@ -173,7 +173,7 @@ class Index implements RegistrationIndex {
       ref: entry.rules.ref,
       generation: entry.rules.generation,
       ...(problem === undefined ? {} : { problem }),
-      podsSelected: entry.selected.size,
+      podsSelected: entry.selected,
       registrations: process !== undefined && isRegistration(process) ? 1 : entry.registrations,
       pending: entry.pending,
       failures: firstByName(entry.failing, maxFailures),
@@ -204,10 +204,9 @@ class Index implements RegistrationIndex {
     return {
       rules,
       namer,
-      common: commonRevision(rules),
       problem: rules.problem ?? namer.problem(),
-      selected: new Set(),
       failing: new Map(),
+      selected: 0,
       registrations: 0,
       pending: 0,
       namespaces: new Map(),
@@ -217,19 +216,12 @@ class Index implements RegistrationIndex {
   /** Puts an identity in another's place; the pods of both are looked at once. */
   #replace(ref: IdentityRef, after: IdentityEntry | undefined): RegistrationDelta {
     const delta = new DeltaBuilder();
-    const key = identityKey(ref);
-    const before = this.#identities.get(key);
+    const before = this.#identities.get(identityKey(ref));
     const pods = new Set<Pod>();
-    if (before !== undefined) {
-      this.#identities.delete(key);
-      if (before.rules.process === undefined) this.#unfile(before);
-      for (const pod of before.selected) pods.add(pod);
-    }
+    if (before !== undefined) this.#takeOut(before, pods);
     if (after !== undefined) {
-      this.#identities.set(key, after);
+      this.#putIn(after, pods);
       delta.outcome(after.rules.ref);
-      if (after.rules.process === undefined) this.#file(after);
-      for (const pod of this.#podsSelectedBy(after)) pods.add(pod);
     }
     if (before?.rules.process !== undefined || after?.rules.process !== undefined)
       this.#processes.replace(ref.name, after?.rules.process === undefined ? undefined : after, delta);
@@ -237,30 +229,36 @@ class Index implements RegistrationIndex {
     return delta.build();
   }
 
-  #file(entry: IdentityEntry): void {
-    const { namespace } = entry.rules.ref;
-    let candidates = this.#candidates.get(namespace);
-    if (candidates === undefined) this.#candidates.set(namespace, (candidates = new Candidates()));
-    candidates.add(entry);
-  }
-
-  #unfile(entry: IdentityEntry): void {
-    const { namespace } = entry.rules.ref;
-    const candidates = this.#candidates.get(namespace);
+  #takeOut(entry: IdentityEntry, pods: Set<Pod>): void {
+    const { ref, process } = entry.rules;
+    this.#identities.delete(identityKey(ref));
+    if (process !== undefined) return;
+    const candidates = this.#candidates.get(ref.namespace);
     candidates?.remove(entry);
-    if (candidates?.all.size === 0) this.#candidates.delete(namespace);
+    if (candidates?.all.size === 0) this.#candidates.delete(ref.namespace);
+    for (const pod of this.#podsInReachOf(entry))
+      if (pod.grants.some(({ identity }) => identity === entry)) pods.add(pod);
   }
 
-  *#podsSelectedBy(entry: IdentityEntry): Iterable<Pod> {
+  #putIn(entry: IdentityEntry, pods: Set<Pod>): void {
+    const { ref, process, podSelector } = entry.rules;
+    this.#identities.set(identityKey(ref), entry);
+    if (process !== undefined) return;
+    let candidates = this.#candidates.get(ref.namespace);
+    if (candidates === undefined) this.#candidates.set(ref.namespace, (candidates = new Candidates()));
+    candidates.add(entry);
+    for (const pod of this.#podsInReachOf(entry))
+      if (selectsLabels(podSelector, pod.facts.labels)) pods.add(pod);
+  }
+
+  /** Pods that the identity selects if their labels match. */
+  *#podsInReachOf(entry: IdentityEntry): Iterable<Pod> {
     const { rules } = entry;
-    if (rules.process !== undefined) return;
     const namespaces =
       rules.ref.kind === 'WorkloadIdentity' ? [rules.ref.namespace] : this.#pods.namespaces();
-    for (const namespace of namespaces) {
-      if (!this.#selectsNamespace(entry, namespace)) continue;
-      for (const pod of this.#pods.inNamespace(namespace, rules.serviceAccounts))
-        if (selectsLabels(rules.podSelector, pod.facts.labels)) yield pod;
-    }
+    for (const namespace of namespaces)
+      if (this.#selectsNamespace(entry, namespace))
+        yield* this.#pods.inNamespace(namespace, rules.serviceAccounts);
   }
 
   #selectsNamespace(entry: IdentityEntry, namespace: string): boolean {
@@ -329,7 +327,7 @@ class Index implements RegistrationIndex {
   /** Gives a pod its new grants, and tells what changed. */
   #settle(pod: Pod, grants: readonly Grant<IdentityEntry>[], delta: DeltaBuilder): void {
     const before = pod.grants;
-    const after = grants.map((grant) => keepSame(grant, before));
+    const after = before.length === 0 ? grants : grants.map((grant) => keepSame(grant, before));
     if (after.length === before.length && after.every((grant, at) => grant === before[at])) return;
     for (const { identity, result } of before) {
       uncount(identity, pod, result);
@@ -372,7 +370,7 @@ function keepSame(
   const { identity, result } = grant;
   for (const old of before) {
     if (isRegistration(result)) {
-      if (!isRegistration(old.result) || old.result.revision !== result.revision) continue;
+      if (!isRegistration(old.result) || old.result.id !== result.id || !isSame(old.result, result)) continue;
       return old.identity === identity ? old : { identity, result: old.result };
     }
     if (old.identity !== identity || isRegistration(old.result)) continue;
@@ -382,7 +380,7 @@ function keepSame(
 }
 
 function count(identity: IdentityEntry, pod: Pod, result: Registration | Failure): void {
-  identity.selected.add(pod);
+  identity.selected += 1;
   if (isRegistration(result)) identity.registrations += 1;
   else if (result === POD_NOT_BOUND) identity.pending += 1;
   // The identity's own problem is told once, not with each pod.
@@ -390,7 +388,7 @@ function count(identity: IdentityEntry, pod: Pod, result: Registration | Failure
 }
 
 function uncount(identity: IdentityEntry, pod: Pod, result: Registration | Failure): void {
-  identity.selected.delete(pod);
+  identity.selected -= 1;
   if (isRegistration(result)) identity.registrations -= 1;
   else if (result === POD_NOT_BOUND) identity.pending -= 1;
   identity.failing.delete(pod);

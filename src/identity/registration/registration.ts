@@ -69,6 +69,9 @@ export interface Registration {
   /** JWT audiences that may be asked for; empty = any. */
   readonly audiences: readonly string[];
   readonly identity: IdentityRef;
-  /** Changes whenever any field above changes: an agent re-signs when it differs. */
+  /**
+   * Changes whenever what is given changes, that is any field but `id`, `subject` and `nodeName`: an agent re-signs when
+   * it differs. The same on every replica.
+   */
   readonly revision: string;
 }
