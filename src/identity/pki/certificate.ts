@@ -7,7 +7,7 @@ import { PkiError, refuse } from './errors.js';
 import type { CertificateExtensions } from './extensions.js';
 import { readExtensions } from './extensions.js';
 import { publicKeyFromSpki } from './keys.js';
-import { nameText } from './names.js';
+import { checkName, nameText } from './names.js';
 import { verifySignature } from './signature.js';
 
 /** The largest certificate that is read, in bytes. */
@@ -44,14 +44,9 @@ const EXTENSIONS = contextTag(3, true);
 const ISSUER_UNIQUE_ID = contextTag(1, false);
 const SUBJECT_UNIQUE_ID = contextTag(2, false);
 
-/** A copy that is ours: what was parsed must not change when the caller reuses its buffer. */
-function own(der: Uint8Array): Uint8Array {
-  return Uint8Array.from(der);
-}
-
 /**
  * Parses one certificate, DER. Anything after it, and anything that RFC 5280 §4 does not allow in a v3 certificate, is
- * refused.
+ * refused. The result holds views into `der`, which must not be changed afterwards.
  *
  * @throws PkiError `CertificateInvalid`, with the reason
  */
@@ -63,7 +58,7 @@ export function parseCertificate(der: Uint8Array): Certificate {
     );
   }
   try {
-    return read(own(der));
+    return read(der);
   } catch (error) {
     if (error instanceof PkiError) throw new PkiError('CertificateInvalid', error.message, { cause: error });
     throw error;
@@ -86,18 +81,19 @@ function read(der: Uint8Array): Certificate {
   }
   const times = expectTag(validity, TAG.sequence, 'the validity').children;
   const key = expectTag(spki, TAG.sequence, 'the public key');
-  const subjectName = expectTag(subject, TAG.sequence, 'the subject').der;
+  const subjectName = checkName(subject, 'the subject').der;
   const signature = readBitString(signatureNode, 'the signature');
 
   let publicKey: KeyObject | undefined;
-  const subjectText = nameText(subjectName);
   return {
     der,
     tbs: tbs.der,
     serial: readSerial(serial),
-    issuer: expectTag(issuer, TAG.sequence, 'the issuer').der,
+    issuer: checkName(issuer, 'the issuer').der,
     subject: subjectName,
-    subjectText,
+    get subjectText() {
+      return nameText(subjectName);
+    },
     notBefore: readTime(times[0], 'notBefore'),
     notAfter: readTime(times[1], 'notAfter'),
     spki: key.der,

@@ -15,7 +15,7 @@ export function readOid(node: DerNode | undefined, what: string): string {
   const bytes = expectTag(node, TAG.oid, what).content;
   const last = bytes.at(-1);
   if (last === undefined || last >= 0x80) refuse('DerInvalid', `${what} is no object identifier`);
-  const arcs: number[] = [];
+  let text = '';
   let arc = 0;
   let fresh = true;
   for (const byte of bytes) {
@@ -23,14 +23,13 @@ export function readOid(node: DerNode | undefined, what: string): string {
     if (arc > 2 ** 45) refuse('DerInvalid', `${what} has an arc that is too large`);
     arc = arc * 128 + (byte & 0x7f);
     fresh = byte < 0x80;
-    if (fresh) {
-      arcs.push(arc);
-      arc = 0;
-    }
+    if (!fresh) continue;
+    // The first two arcs share a number (X.690 §8.19.4).
+    const root = Math.min(2, Math.floor(arc / 40));
+    text = text === '' ? `${root}.${arc - root * 40}` : `${text}.${arc}`;
+    arc = 0;
   }
-  const joined = arcs[0] ?? 0;
-  const first = Math.min(2, Math.floor(joined / 40));
-  return [first, joined - first * 40, ...arcs.slice(1)].join('.');
+  return text;
 }
 
 /** INTEGER that must be non-negative and small, such as a version or a path length. */
@@ -79,14 +78,31 @@ export function readAscii(content: Uint8Array, what: string): string {
 export function readTime(node: DerNode | undefined, what: string): number {
   if (node?.tag !== TAG.utcTime && node?.tag !== TAG.generalizedTime)
     refuse('DerInvalid', `${what} is missing or is no time`);
-  const text = readAscii(node.content, what);
-  const century = node.tag === TAG.generalizedTime ? '' : Number(text.slice(0, 2)) >= 50 ? '19' : '20';
-  if (!/^\d{14}Z$/.test(century + text))
-    refuse('DerInvalid', `${what} "${text}" is not of the form that RFC 5280 asks for`);
-  const iso = (century + text).replace(/^(....)(..)(..)(..)(..)(..)Z$/, '$1-$2-$3T$4:$5:$6.000Z');
-  const ms = Date.parse(iso);
-  // Date.parse rolls 31 April over and takes 24:00; only what comes back as it went in is a date.
-  if (Number.isNaN(ms) || new Date(ms).toISOString() !== iso)
-    refuse('DerInvalid', `${what} "${text}" is no date`);
-  return ms;
+  const { content } = node;
+  const short = node.tag === TAG.utcTime;
+  const at = short ? 2 : 4;
+  if (content.length !== at + 11 || content[at + 10] !== LETTER_Z) refuse('DerInvalid', `${what} ${FORM}`);
+  const end = twoDigits(content, at - 2);
+  const century = short ? (end >= 50 ? 19 : 20) : twoDigits(content, 0);
+  const year = century * 100 + end;
+  const month = twoDigits(content, at);
+  const day = Date.UTC(year, month - 1, twoDigits(content, at + 2));
+  const hour = twoDigits(content, at + 4);
+  const minute = twoDigits(content, at + 6);
+  const second = twoDigits(content, at + 8);
+  // Each comparison is false for NaN, which is what a character that is no digit gives.
+  const isDate = year >= 1900 && day >= Date.UTC(year, month - 1, 1) && day < Date.UTC(year, month, 1);
+  const real = isDate && month >= 1 && month <= 12 && hour <= 23 && minute <= 59 && second <= 59;
+  if (!real) refuse('DerInvalid', `${what} ${FORM}`);
+  return day + ((hour * 60 + minute) * 60 + second) * 1000;
+}
+
+const FORM = 'is no date in the form that RFC 5280 asks for';
+const LETTER_Z = 0x5a;
+
+/** The number that two decimal digits make; NaN for anything else. */
+function twoDigits(content: Uint8Array, at: number): number {
+  const tens = (content[at] ?? 0) - 0x30;
+  const ones = (content[at + 1] ?? 0) - 0x30;
+  return tens >= 0 && tens <= 9 && ones >= 0 && ones <= 9 ? tens * 10 + ones : NaN;
 }

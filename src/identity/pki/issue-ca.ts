@@ -4,7 +4,7 @@ import { checkX509SvidSigner } from '../spiffe/x509-svid.js';
 import { bytesEqual, toHex } from './bytes.js';
 import type { Certificate } from './certificate.js';
 import { parseCertificate } from './certificate.js';
-import { octetString, oid, sequence, time, encode, unsignedInteger } from './der-write.js';
+import { bitString, encode, octetString, oid, sequence, time, unsignedInteger } from './der-write.js';
 import { refuse } from './errors.js';
 import { uriName } from './general-names.js';
 import type { Signer } from './keys.js';
@@ -20,7 +20,7 @@ import {
   subjectKeyIdentifier,
 } from './profile.js';
 import { signatureAlgorithm } from './signature.js';
-import { EXTENSIONS_TAG, sealCertificate, VERSION_3 } from './template.js';
+import { EXTENSIONS_TAG, VERSION_3 } from './template.js';
 
 /** What one CA certificate shall say. */
 export interface CaRequest {
@@ -82,7 +82,7 @@ export async function issueCa(request: CaRequest): Promise<Uint8Array> {
     ),
   );
   const signature = await request.signer.sign(tbs);
-  const der = sealCertificate(tbs, algorithm, signature);
+  const der = sequence(tbs, algorithm, bitString(signature));
   recheckCa(der, request, id.uri, spki);
   return der;
 }

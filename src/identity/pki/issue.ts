@@ -12,8 +12,8 @@ import { exportSpki, keyTypeOfSpki } from './keys.js';
 import { keyIdOfBits, keyIdOfSpki } from './profile.js';
 import { recheckSvid } from './recheck.js';
 import { signatureAlgorithm } from './signature.js';
-import type { SvidHoles, SvidTemplate } from './template.js';
-import { DNS_TAG, fillTemplate, sealCertificate, svidTemplate, timeEncoder, URI_TAG } from './template.js';
+import type { SvidDraft, SvidHoles, SvidTemplate } from './template.js';
+import { DNS_TAG, draftSvid, svidTemplate, timeEncoder, URI_TAG } from './template.js';
 
 export { issueCa } from './issue-ca.js';
 export type { CaRequest } from './issue-ca.js';
@@ -90,10 +90,10 @@ export function createIssuer(options: IssuerOptions): Issuer {
   const seal = (
     template: SvidTemplate,
     holes: SvidHoles,
-    tbs: Uint8Array,
+    draft: SvidDraft,
     signature: Uint8Array,
   ): Uint8Array => {
-    const der = sealCertificate(tbs, template.algorithm, signature);
+    const der = draft.seal(signature);
     const found = recheckSvid(der, template, holes);
     check(found.tbs, found.signature);
     return der;
@@ -104,7 +104,7 @@ export function createIssuer(options: IssuerOptions): Issuer {
       const keyType = checkRequest(request, certificate);
       const template = keyType.startsWith('rsa') ? rsa : plain;
       const holes: SvidHoles = {
-        serial: request.serial,
+        serial: withoutLeadingZeros(request.serial),
         notBefore: notBefore(request.notBefore),
         notAfter: notAfter(request.notAfter),
         spki: request.publicKeySpki,
@@ -114,13 +114,13 @@ export function createIssuer(options: IssuerOptions): Issuer {
           ...request.dnsNames.map((text) => ({ tag: DNS_TAG, text })),
         ],
       };
-      const tbs = fillTemplate(template, holes);
-      const signature = signer.sign(tbs);
+      const draft = draftSvid(template, holes, signer.keyType);
+      const signature = signer.sign(draft.tbs);
       if (signature instanceof Promise) {
         check.always();
-        return signature.then((bytes) => seal(template, holes, tbs, bytes));
+        return signature.then((bytes) => seal(template, holes, draft, bytes));
       }
-      return seal(template, holes, tbs, signature);
+      return seal(template, holes, draft, signature);
     },
   };
 }
@@ -149,15 +149,15 @@ function authorityKeyIdOf(certificate: Certificate): Uint8Array {
 /** Puts a sample of a template through the general parser and the profile. */
 function proveTemplate(template: SvidTemplate, authority: Certificate): void {
   const encodeTime = timeEncoder();
-  const tbs = fillTemplate(template, {
+  const holes: SvidHoles = {
     serial: Uint8Array.of(1),
     notBefore: encodeTime(authority.notBefore),
     notAfter: encodeTime(authority.notAfter),
     spki: authority.spki,
     subjectKeyId: keyIdOfSpki(authority.spki),
     names: [{ tag: URI_TAG, text: 'spiffe://example.org/probe' }],
-  });
-  const probe = parseCertificate(sealCertificate(tbs, template.algorithm, new Uint8Array(64)));
+  };
+  const probe = parseCertificate(draftSvid(template, holes, 'ed25519').seal(new Uint8Array(64)));
   checkX509SvidLeaf(probe);
   if (!bytesEqual(probe.issuer, authority.subject) || probe.unknownCritical.length > 0) {
     refuse('IssuedInvalid', 'the template of the SVIDs is wrong; nothing is signed with it');
@@ -210,6 +210,11 @@ export function checkSerialNumber(serial: Uint8Array): void {
       `the serial number must be ${MIN_SERIAL_BYTES} to ${MAX_SERIAL_BYTES} random bytes (with a clear top bit at ${MAX_SERIAL_BYTES})`,
     );
   }
+}
+
+function withoutLeadingZeros(number: Uint8Array): Uint8Array {
+  const start = number.findIndex((byte) => byte !== 0);
+  return start <= 0 ? number : number.subarray(start);
 }
 
 /** SPKI is header and algorithm, then the key's bits: where these begin is fixed for all types but RSA. */

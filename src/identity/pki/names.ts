@@ -1,4 +1,5 @@
-import { TAG, parseDer } from './der.js';
+import type { DerNode } from './der.js';
+import { parseDer, TAG } from './der.js';
 import { expectTag, readOid } from './der-read.js';
 import { ascii, encode, oid, sequence, setOfOne } from './der-write.js';
 import { refuse } from './errors.js';
@@ -40,6 +41,21 @@ export function encodeName(attributes: readonly NameAttribute[]): Uint8Array {
   );
 }
 
+/** Returns the element if it is a well-formed distinguished name; else throws PkiError `DerInvalid`. */
+export function checkName(node: DerNode | undefined, what: string): DerNode {
+  const name = expectTag(node, TAG.sequence, what);
+  for (const set of name.children) {
+    const attributes = expectTag(set, TAG.set, what).children;
+    if (attributes.length === 0) refuse('DerInvalid', `${what} has a relative name without attributes`);
+    for (const attribute of attributes) {
+      const { children } = expectTag(attribute, TAG.sequence, what);
+      if (children.length !== 2) refuse('DerInvalid', `${what} has a malformed attribute`);
+      readOid(children[0], what);
+    }
+  }
+  return name;
+}
+
 /**
  * A distinguished name as text for people, in the order of RFC 4514 (last attribute first): `CN=a,O=Signet`. Never
  * compare names by it; compare their DER.
@@ -47,30 +63,25 @@ export function encodeName(attributes: readonly NameAttribute[]): Uint8Array {
  * @throws PkiError `DerInvalid`
  */
 export function nameText(der: Uint8Array): string {
-  const name = expectTag(parseDer(der, 'a name'), TAG.sequence, 'a name');
-  const parts = name.children.map((set) =>
-    expectTag(set, TAG.set, 'a relative name')
-      .children.map((attribute) => {
-        const type = readOid(
-          expectTag(attribute, TAG.sequence, 'a name attribute').children[0],
-          'a name attribute',
-        );
-        const value = Buffer.from(attribute.children[1]?.content ?? []).toString('utf8');
-        // Control characters must not reach a terminal through a certificate.
-        const safe = value.replace(
-          /[,+"\\<>;=\p{C}]/gu,
-          (c) => `\\${c.codePointAt(0)?.toString(16).padStart(2, '0') ?? ''}`,
-        );
-        return `${SHORT.get(type) ?? type}=${safe}`;
-      })
-      .join('+'),
-  );
+  const name = checkName(parseDer(der, 'a name'), 'a name');
+  const parts = name.children.map((set) => set.children.map(attributeText).join('+'));
   return parts.reverse().join(',');
+}
+
+function attributeText({ children: [type, value] }: DerNode): string {
+  const name = readOid(type, 'a name attribute');
+  const text = Buffer.from(value?.content ?? []).toString('utf8');
+  // Control characters must not reach a terminal through a certificate.
+  const safe = text.replace(/[,+"\\<>;=\p{C}]/gu, (character) => {
+    const code = character.codePointAt(0) ?? 0;
+    return `\\${code.toString(16).padStart(2, '0')}`;
+  });
+  return `${SHORT.get(name) ?? name}=${safe}`;
 }
 
 /** The relative names of a distinguished name in a form that compares without case and spacing (RFC 5280 §7.1). */
 export function comparableName(der: Uint8Array): readonly string[] {
-  const name = expectTag(parseDer(der, 'a name'), TAG.sequence, 'a name');
+  const name = checkName(parseDer(der, 'a name'), 'a name');
   return name.children.map((set) =>
     set.children
       .map((attribute) => {

@@ -71,9 +71,7 @@ function checkSerial(content: Uint8Array, serial: Uint8Array): void {
   const first = content[0] ?? 0xff;
   if (first >= 0x80 || (first === 0 && (content[1] ?? 0) < 0x80)) wrong('serial');
   const digits = first === 0 ? content.subarray(1) : content;
-  let start = 0;
-  while (start < serial.length && serial[start] === 0) start++;
-  if (Buffer.compare(digits, serial.subarray(start)) !== 0) wrong('serial');
+  if (Buffer.compare(digits, serial) !== 0) wrong('serial');
 }
 
 function wrong(part: string): never {

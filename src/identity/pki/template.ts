@@ -1,17 +1,9 @@
 import { concatBytes } from './bytes.js';
 import { contextTag, TAG } from './der.js';
 import { readTime } from './der-read.js';
-import {
-  encode,
-  header,
-  octetString,
-  oid,
-  sequence,
-  smallInteger,
-  time,
-  unsignedInteger,
-} from './der-write.js';
+import { encode, header, oid, smallInteger, time } from './der-write.js';
 import { BugError } from '../../lib/errors.js';
+import type { KeyType } from './keys.js';
 import { OID } from './oids.js';
 import {
   authorityKeyIdentifier,
@@ -34,7 +26,7 @@ export interface SvidTemplate {
 
 /** What is spliced into a template. */
 export interface SvidHoles {
-  /** Unsigned, big-endian. */
+  /** Unsigned, big-endian, without leading zero bytes. */
   readonly serial: Uint8Array;
   /** Both validity times, encoded. */
   readonly notBefore: Uint8Array;
@@ -79,37 +71,148 @@ export function svidTemplate(options: {
   };
 }
 
-/** The signed part (TBSCertificate) of an SVID. */
-export function fillTemplate(template: SvidTemplate, holes: SvidHoles): Uint8Array {
-  const names = holes.names.map(({ tag, text }) => encode(tag, Buffer.from(text, 'latin1')));
-  const alternativeNames = sequence(SAN_OID, octetString(sequence(...names)));
-  const extensionsSize =
-    template.extensions.length + SKI_PREFIX.length + KEY_ID_BYTES + alternativeNames.length;
-  const extensionsHeader = header(TAG.sequence, extensionsSize);
-  return sequence(
-    VERSION_3,
-    unsignedInteger(holes.serial),
-    template.algorithmAndIssuer,
-    sequence(holes.notBefore, holes.notAfter),
-    SVID_SUBJECT,
-    holes.spki,
-    header(EXTENSIONS_TAG, extensionsHeader.length + extensionsSize),
-    extensionsHeader,
-    template.extensions,
-    SKI_PREFIX,
-    holes.subjectKeyId,
-    alternativeNames,
-  );
+/** An SVID without its signature. */
+export interface SvidDraft {
+  /** The signed part (TBSCertificate); a view into the draft. */
+  readonly tbs: Uint8Array;
+  /**
+   * Completes the certificate in place. One allocation serves the draft and the certificate: allocating is what costs
+   * most here beside the signature.
+   */
+  seal(signature: Uint8Array): Uint8Array;
 }
 
-/** Joins the signed part with its signature. */
-export function sealCertificate(tbs: Uint8Array, algorithm: Uint8Array, signature: Uint8Array): Uint8Array {
-  const bits = header(TAG.bitString, signature.length + 1);
-  const size = tbs.length + algorithm.length + bits.length + 1 + signature.length;
-  return concatBytes([header(TAG.sequence, size), tbs, algorithm, bits, NO_UNUSED_BITS, signature]);
+/** Certificates of SVIDs have 256 to 65535 bytes, so their header has this size. */
+const CERTIFICATE_HEADER = 4;
+/** The longest signature, RSA-4096, with its bit string's header. */
+const SIGNATURE_SPACE: Readonly<Record<KeyType, number>> = {
+  'ec-p256': 75,
+  'ec-p384': 107,
+  ed25519: 67,
+  'rsa-2048': 261,
+  'rsa-4096': 517,
+};
+
+/** Splices the holes into a template. `signerType` says how much room the signature needs. */
+export function draftSvid(template: SvidTemplate, holes: SvidHoles, signerType: KeyType): SvidDraft {
+  const sizes = measure(template, holes);
+  const tbsEnd = CERTIFICATE_HEADER + sizeOf(sizes.tbs);
+  const der = Buffer.allocUnsafeSlow(tbsEnd + template.algorithm.length + SIGNATURE_SPACE[signerType]);
+  const out = new Output(der, CERTIFICATE_HEADER);
+  writeTbs(out, template, holes, sizes);
+  if (out.at !== tbsEnd) throw new BugError(`the signed part ends at ${out.at} instead of ${tbsEnd}`);
+  out.bytes(template.algorithm);
+  return {
+    tbs: der.subarray(CERTIFICATE_HEADER, tbsEnd),
+    seal(signature) {
+      out.header(TAG.bitString, signature.length + 1);
+      out.byte(0);
+      out.bytes(signature);
+      const length = out.at - CERTIFICATE_HEADER;
+      if (new Output(der, 0).header(TAG.sequence, length) !== CERTIFICATE_HEADER)
+        throw new BugError(`an SVID of ${length} bytes`);
+      return der.subarray(0, out.at);
+    },
+  };
 }
 
-const NO_UNUSED_BITS = Uint8Array.of(0);
+/** Lengths of content; the header of each element adds to what it is in. */
+interface Sizes {
+  readonly serial: number;
+  readonly names: number;
+  readonly alternativeNames: number;
+  readonly extensions: number;
+  readonly tbs: number;
+}
+
+function measure(template: SvidTemplate, holes: SvidHoles): Sizes {
+  const serial = holes.serial.length + ((holes.serial[0] ?? 0) >= 0x80 ? 1 : 0);
+  let names = 0;
+  for (const { text } of holes.names) names += sizeOf(text.length);
+  const alternativeNames = SAN_OID.length + sizeOf(sizeOf(names));
+  const extensions = template.extensions.length + SKI_PREFIX.length + KEY_ID_BYTES + sizeOf(alternativeNames);
+  const tbs =
+    VERSION_3.length +
+    sizeOf(serial) +
+    template.algorithmAndIssuer.length +
+    sizeOf(holes.notBefore.length + holes.notAfter.length) +
+    SVID_SUBJECT.length +
+    holes.spki.length +
+    sizeOf(sizeOf(extensions));
+  return { serial, names, alternativeNames, extensions, tbs };
+}
+
+function writeTbs(out: Output, template: SvidTemplate, holes: SvidHoles, sizes: Sizes): void {
+  out.header(TAG.sequence, sizes.tbs);
+  out.bytes(VERSION_3);
+  out.header(TAG.integer, sizes.serial);
+  // A set top bit would make the number negative.
+  if (sizes.serial > holes.serial.length) out.byte(0);
+  out.bytes(holes.serial);
+  out.bytes(template.algorithmAndIssuer);
+  out.header(TAG.sequence, holes.notBefore.length + holes.notAfter.length);
+  out.bytes(holes.notBefore);
+  out.bytes(holes.notAfter);
+  out.bytes(SVID_SUBJECT);
+  out.bytes(holes.spki);
+  out.header(EXTENSIONS_TAG, sizeOf(sizes.extensions));
+  out.header(TAG.sequence, sizes.extensions);
+  out.bytes(template.extensions);
+  out.bytes(SKI_PREFIX);
+  out.bytes(holes.subjectKeyId);
+  out.header(TAG.sequence, sizes.alternativeNames);
+  out.bytes(SAN_OID);
+  out.header(TAG.octetString, sizeOf(sizes.names));
+  out.header(TAG.sequence, sizes.names);
+  for (const { tag, text } of holes.names) {
+    out.header(tag, text.length);
+    out.text(text);
+  }
+}
+
+/** Writes forward into a buffer. */
+class Output {
+  readonly #buffer: Buffer;
+  at: number;
+
+  constructor(buffer: Buffer, at: number) {
+    this.#buffer = buffer;
+    this.at = at;
+  }
+
+  byte(value: number): void {
+    this.#buffer[this.at++] = value;
+  }
+
+  bytes(bytes: Uint8Array): void {
+    this.#buffer.set(bytes, this.at);
+    this.at += bytes.length;
+  }
+
+  text(text: string): void {
+    this.at += this.#buffer.write(text, this.at, 'latin1');
+  }
+
+  /** Identifier and minimal length; returns where the content begins. */
+  header(tag: number, length: number): number {
+    if (length > 0xffff) throw new BugError(`an element of ${length} bytes in an SVID`);
+    this.byte(tag);
+    if (length >= 0x100) {
+      this.byte(0x82);
+      this.byte(length >> 8);
+    } else if (length >= 0x80) {
+      this.byte(0x81);
+    }
+    this.byte(length & 0xff);
+    return this.at;
+  }
+}
+
+/** How long an element with so much content is, header included. */
+function sizeOf(length: number): number {
+  if (length < 0x80) return length + 2;
+  return length < 0x100 ? length + 3 : length + 4;
+}
 
 /**
  * Encodes times and remembers the last one: in one second, most certificates share theirs. Each new encoding is read
