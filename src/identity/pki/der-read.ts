@@ -84,17 +84,32 @@ export function readTime(node: DerNode | undefined, what: string): number {
   if (content.length !== at + 11 || content[at + 10] !== LETTER_Z) refuse('DerInvalid', `${what} ${FORM}`);
   const end = twoDigits(content, at - 2);
   const century = short ? (end >= 50 ? 19 : 20) : twoDigits(content, 0);
-  const year = century * 100 + end;
+  const ms = dateAt(content, at, century * 100 + end) + timeOfDayAt(content, at + 4);
+  if (Number.isNaN(ms)) refuse('DerInvalid', `${what} ${FORM}`);
+  return ms;
+}
+
+/** Midnight of the day whose month and day stand at `at`; NaN when there is no such day. */
+function dateAt(content: Uint8Array, at: number, year: number): number {
   const month = twoDigits(content, at);
-  const day = Date.UTC(year, month - 1, twoDigits(content, at + 2));
-  const hour = twoDigits(content, at + 4);
-  const minute = twoDigits(content, at + 6);
-  const second = twoDigits(content, at + 8);
-  // Each comparison is false for NaN, which is what a character that is no digit gives.
-  const isDate = year >= 1900 && day >= Date.UTC(year, month - 1, 1) && day < Date.UTC(year, month, 1);
-  const real = isDate && month >= 1 && month <= 12 && hour <= 23 && minute <= 59 && second <= 59;
-  if (!real) refuse('DerInvalid', `${what} ${FORM}`);
-  return day + ((hour * 60 + minute) * 60 + second) * 1000;
+  const midnight = Date.UTC(year, month - 1, twoDigits(content, at + 2));
+  // Date.UTC rolls over; a real day lies inside its month. Comparisons with NaN are false.
+  const real =
+    year >= 1900 &&
+    month >= 1 &&
+    month <= 12 &&
+    midnight >= Date.UTC(year, month - 1, 1) &&
+    midnight < Date.UTC(year, month, 1);
+  return real ? midnight : NaN;
+}
+
+/** Milliseconds since midnight; NaN when it is no time. */
+function timeOfDayAt(content: Uint8Array, at: number): number {
+  const hour = twoDigits(content, at);
+  const minute = twoDigits(content, at + 2);
+  const second = twoDigits(content, at + 4);
+  const real = hour <= 23 && minute <= 59 && second <= 59;
+  return real ? ((hour * 60 + minute) * 60 + second) * 1000 : NaN;
 }
 
 const FORM = 'is no date in the form that RFC 5280 asks for';
