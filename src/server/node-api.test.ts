@@ -8,7 +8,7 @@ import type { TrustBundle } from '../identity/spiffe/bundle.js';
 import { silentLogger } from '../lib/logger.js';
 import { WatchedValue } from '../lib/watched.js';
 import { MAX_SIGN_BATCH, type NodeApi, type SignedX509, type SyncUpdate } from '../rpc/node-api.js';
-import { createNodeApi, NodeApiError, type NodeSigning } from './node-api.js';
+import { createNodeApi, type NodeSigning } from './node-api.js';
 import { createRegistrationController, type RegistrationController } from './registrations.js';
 
 const bundleOf = (trustDomain: string, sequence = 1): TrustBundle => ({
@@ -209,7 +209,7 @@ describe('signing', () => {
     const wanted = ['uid-b/shop/main', 'uid-a/shop/main', 'uid-x/shop/main', 'uid-c/shop/main'];
     const results = await api.signX509(wanted.map((registrationId) => ({ registrationId, csr })));
     expect(results.map(({ ok }) => ok)).toEqual([false, true, false, true]);
-    expect(results[0]).toMatchObject({ code: 'RegistrationUnknown', retryable: false });
+    expect(results[0]).toMatchObject({ code: 'RegistrationNotFound', retryable: false });
     expect(asked).toEqual(['uid-a/shop/main', 'uid-c/shop/main']);
     expect(issued).toEqual([
       ['uid-a/shop/main', 1_000],
@@ -217,18 +217,18 @@ describe('signing', () => {
     ]);
     const tokens = await api.signJwt(wanted.map((registrationId) => ({ registrationId, audience: ['a'] })));
     expect(tokens.map((result) => (result.ok ? result.token : result.code))).toEqual([
-      'RegistrationUnknown',
+      'RegistrationNotFound',
       'uid-a/shop/main',
-      'RegistrationUnknown',
+      'RegistrationNotFound',
       'uid-c/shop/main',
     ]);
   });
 
   it('refuses a batch over the limit', async () => {
     const request = { registrationId: 'x', csr };
-    await expect(api.signX509(Array.from({ length: MAX_SIGN_BATCH + 1 }, () => request))).rejects.toThrow(
-      NodeApiError,
-    );
+    await expect(
+      api.signX509(Array.from({ length: MAX_SIGN_BATCH + 1 }, () => request)),
+    ).rejects.toMatchObject({ status: 'InvalidArgument', code: 'BatchTooLarge' });
     expect(await api.signX509(Array.from({ length: MAX_SIGN_BATCH }, () => request))).toHaveLength(
       MAX_SIGN_BATCH,
     );

@@ -1,6 +1,5 @@
 import type { Registration } from '../identity/registration/registration.js';
 import type { TrustBundle } from '../identity/spiffe/bundle.js';
-import { SignetError } from '../lib/errors.js';
 import type { Watched } from '../lib/watched.js';
 import {
   type BundleUpdate,
@@ -13,11 +12,9 @@ import {
   type SignX509Result,
   type SyncUpdate,
 } from '../rpc/node-api.js';
+import { StatusError } from '../rpc/service.js';
 import type { RegistrationView } from './registrations.js';
 import { stateStream, type StateSource } from './state-stream.js';
-
-/** A call to the node API that cannot be answered at all, e.g. `BatchTooLarge`. */
-export class NodeApiError extends SignetError {}
 
 /** Signs for registrations that the caller was found to hold. */
 export interface NodeSigning {
@@ -77,9 +74,10 @@ async function signAllowed<Request extends { readonly registrationId: string }, 
   sign: (allowed: readonly Request[]) => Promise<readonly Result[]>,
 ): Promise<readonly (Result | SignRefusal)[]> {
   if (requests.length > MAX_SIGN_BATCH) {
-    throw new NodeApiError(
-      'BatchTooLarge',
+    throw new StatusError(
+      'InvalidArgument',
       `the batch has ${requests.length} requests; ${MAX_SIGN_BATCH} are allowed, send it in parts`,
+      { code: 'BatchTooLarge' },
     );
   }
   const allowed = requests.filter(({ registrationId }) => mayHold(registrationId));
@@ -95,7 +93,7 @@ async function signAllowed<Request extends { readonly registrationId: string }, 
 function refuse({ registrationId }: { readonly registrationId: string }): SignRefusal {
   return {
     ok: false,
-    code: 'RegistrationUnknown',
+    code: 'RegistrationNotFound',
     message: `this node holds no registration "${registrationId.slice(0, 200)}"`,
     // The sync stream brings what there is; asking again changes nothing.
     retryable: false,

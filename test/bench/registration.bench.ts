@@ -1,14 +1,18 @@
 import type { RegistrationDelta } from '../../src/identity/registration/outcome.js';
+import type {
+  RegistrationIndex,
+  RegistrationIndexOptions,
+} from '../../src/identity/registration/registration-index.js';
 import type { PodFacts } from '../../src/identity/registration/registration.js';
 import type { WorkloadIdentity } from '../../src/resources/identity.js';
 import type { BenchRow } from './fetch.bench.js';
+
+type Create = (options: RegistrationIndexOptions) => RegistrationIndex;
 
 const PODS = 100_000;
 const NAMESPACES = 500;
 const IDENTITIES_PER_NAMESPACE = 4;
 const CHANGES = 2_000;
-
-type Module = typeof import('../../src/identity/registration/registration-index.js');
 
 /**
  * Registrations of 100,000 pods in 500 namespaces with four identities each (two labels, one service account, all pods)
@@ -17,7 +21,7 @@ type Module = typeof import('../../src/identity/registration/registration-index.
 export async function run(): Promise<BenchRow[]> {
   // What is shipped is measured; the types are those of its source.
   const built = new URL('../../dist/identity/registration/registration-index.js', import.meta.url);
-  const { createRegistrationIndex } = (await import(built.href)) as Module;
+  const { createRegistrationIndex } = (await import(built.href)) as { createRegistrationIndex: Create };
   const index = createRegistrationIndex({
     trustDomain: 'bench.test',
     defaults: { x509TtlSeconds: 3600, jwtTtlSeconds: 300 },
@@ -34,7 +38,10 @@ export async function run(): Promise<BenchRow[]> {
     apiVersion: 'signet.dev/v1alpha1',
     kind: 'ClusterWorkloadIdentity',
     metadata: { name: 'gold', uid: 'gold', generation: 1 },
-    spec: { namespaceSelector: { matchLabels: { tier: 'gold' } }, spiffeIDTemplate: '/gold/{{ .Namespace }}' },
+    spec: {
+      namespaceSelector: { matchLabels: { tier: 'gold' } },
+      spiffeIDTemplate: '/gold/{{ .Namespace }}',
+    },
   });
   for (const facts of pods) index.applyPod(facts);
   const computed = performance.now() - started;
@@ -63,7 +70,11 @@ export async function run(): Promise<BenchRow[]> {
       target: '< 1 ms',
       pass: quantile(podChanges, 0.99) < 1,
     },
-    { name: "one identity's change for its 200 pods, p50", value: quantile(identityChanges, 0.5), unit: 'ms' },
+    {
+      name: "one identity's change for its 200 pods, p50",
+      value: quantile(identityChanges, 0.5),
+      unit: 'ms',
+    },
   ];
 }
 
@@ -73,7 +84,12 @@ function pod(at: number): PodFacts {
     name: `app-${at % 37}-${at}`,
     uid: `0000aaaa-${at}`,
     serviceAccount: at % 3 === 0 ? 'worker' : 'default',
-    labels: { app: `app-${at % 37}`, 'app.kubernetes.io/name': `app-${at % 37}`, version: 'v1', team: 'blue' },
+    labels: {
+      app: `app-${at % 37}`,
+      'app.kubernetes.io/name': `app-${at % 37}`,
+      version: 'v1',
+      team: 'blue',
+    },
     annotations: {},
     nodeName: `node-${at % 1000}`,
     images: ['registry.example/app:1'],
@@ -83,7 +99,10 @@ function pod(at: number): PodFacts {
 
 function identity(namespace: number, which: number, hint?: string): WorkloadIdentity {
   const spec = [
-    { podSelector: { matchLabels: { app: 'app-1' } }, spiffeIDTemplate: '/ns/{{ .Namespace }}/app/{{ .Labels.app }}' },
+    {
+      podSelector: { matchLabels: { app: 'app-1' } },
+      spiffeIDTemplate: '/ns/{{ .Namespace }}/app/{{ .Labels.app }}',
+    },
     { podSelector: { matchLabels: { team: 'red' } }, spiffeIDTemplate: '/ns/{{ .Namespace }}/red' },
     { serviceAccountNames: ['worker'], spiffeIDTemplate: '/ns/{{ .Namespace }}/pod/{{ .PodName }}' },
     { dnsNameTemplates: ['{{ .ServiceAccount }}.{{ .Namespace }}.svc'] },
@@ -91,7 +110,12 @@ function identity(namespace: number, which: number, hint?: string): WorkloadIden
   return {
     apiVersion: 'signet.dev/v1alpha1',
     kind: 'WorkloadIdentity',
-    metadata: { name: `identity-${which}`, namespace: `ns-${namespace}`, uid: `${namespace}-${which}`, generation: 1 },
+    metadata: {
+      name: `identity-${which}`,
+      namespace: `ns-${namespace}`,
+      uid: `${namespace}-${which}`,
+      generation: 1,
+    },
     spec: { ...spec, ...(hint === undefined ? {} : { hint }) },
   };
 }

@@ -60,16 +60,23 @@ describe('why a pod has no identity', () => {
     );
   });
 
-  it('fits a status message, and is cut at a whole character', () => {
+  it('says what is wrong with a selector that cannot be read', () => {
     const index = anIndex();
     index.applyPod(aPod());
-    for (const name of ['a', 'b', 'c'])
-      index.applyIdentity(
-        aWorkloadIdentity(name, { podSelector: { matchLabels: { ['é'.repeat(300)]: 'ü'.repeat(301) } } }),
-      );
+    index.applyIdentity(aWorkloadIdentity('a', { podSelector: { matchLabels: { 'no key': 'x' } } }));
+    expect(index.explainPod(aPod().uid)).toContain(
+      'WorkloadIdentity shop/a (spec.podSelector: matchLabels: "no key"',
+    );
+  });
+
+  it('fits a status message, and is cut at a whole character', () => {
+    const index = anIndex();
+    // Longer than Kubernetes allows, and of two bytes each: an odd cut would fall into one.
+    index.applyPod(aPod({ labels: { app: 'é'.repeat(700) } }));
+    index.applyIdentity(aWorkloadIdentity('a', { podSelector: { matchLabels: { app: 'x' } } }));
     const text = index.explainPod(aPod().uid);
     expect(Buffer.byteLength(text)).toBeLessThanOrEqual(MAX_EXPLANATION_BYTES);
-    expect(text).toMatch(/[éü]…$/);
+    expect(text).toMatch(/é…$/);
   });
 });
 

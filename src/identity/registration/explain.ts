@@ -1,4 +1,4 @@
-import { labelSelectorMatches } from './shim.js';
+import { labelSelectorMatches } from '../../resources/selector.js';
 import type { LabelSelector, LabelSelectorRequirement } from '../../resources/meta.js';
 import { type Grant, isRegistration, type ReadyIdentity } from './grants.js';
 import { identityTitle } from './outcome.js';
@@ -74,6 +74,8 @@ function podMisses<Identity extends ReadyIdentity>(
   selectsNamespace: (identity: Identity) => boolean,
 ): readonly string[] {
   const { serviceAccounts, podSelector } = identity.rules;
+  // Its selectors say nothing then.
+  if (identity.problem?.reason === 'SelectorInvalid') return [identity.problem.message];
   const misses: string[] = [];
   if (!selectsNamespace(identity))
     misses.push(`namespace ${pod.namespace} does not match its namespaceSelector`);

@@ -1,6 +1,7 @@
 import type { TemplateData } from '../spiffe/template.js';
 import type { IdentityRules } from './identity-rules.js';
 import type { Namer } from './names.js';
+import { digest } from './digest.js';
 import { type Failure, identityTitle } from './outcome.js';
 import type { IdentityRef, PodFacts, Registration, RegistrationSubject } from './registration.js';
 import { requirementFailure } from './requirements.js';
@@ -114,7 +115,7 @@ export function register(
     federatesWith: rules.federatesWith,
     audiences: rules.audiences,
     identity: rules.ref,
-    revision: names.revision,
+    revision: subject.kind === 'pod' ? names.revision : digest([names.revision, subject.selector]),
   };
 }
 

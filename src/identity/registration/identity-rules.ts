@@ -4,9 +4,9 @@ import type {
   IdentityRequirements,
   WorkloadIdentity,
 } from '../../resources/identity.js';
-import { labelSelectorProblem } from './shim.js';
+import { labelSelectorProblem } from '../../resources/selector.js';
 import type { LabelSelector } from '../../resources/meta.js';
-import { parseDuration } from './shim.js';
+import { parseDuration } from '../../resources/duration.js';
 import { parseTrustDomain } from '../spiffe/id.js';
 import { parseTemplate, type Template } from '../spiffe/template.js';
 import type { Failure } from './outcome.js';

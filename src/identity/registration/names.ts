@@ -1,9 +1,8 @@
-import { hash } from 'node:crypto';
-
 import { SignetError } from '../../lib/errors.js';
 import { dnsNameProblem } from '../spiffe/dns-name.js';
 import { parseSpiffeId, type SpiffeId, spiffeId } from '../spiffe/id.js';
 import type { Template, TemplateData } from '../spiffe/template.js';
+import { digest } from './digest.js';
 import type { IdentityRules } from './identity-rules.js';
 import { type Failure, identityKey } from './outcome.js';
 
@@ -64,9 +63,7 @@ export class Namer {
     if (!('uri' in spiffeId)) return { ok: false, failure: spiffeId };
     const dnsNames = this.#dnsNames(data);
     if ('reason' in dnsNames) return { ok: false, failure: dnsNames };
-    const content = JSON.stringify([this.#common, spiffeId.uri, dnsNames]);
-    const revision = hash('sha256', content, 'buffer').toString('base64url', 0, 12);
-    return { ok: true, spiffeId, dnsNames, revision };
+    return { ok: true, spiffeId, dnsNames, revision: digest([this.#common, spiffeId.uri, dnsNames]) };
   }
 
   /** What would fail for every pod, found without one: a literal `..`, another namespace, no DNS name. */

@@ -485,6 +485,13 @@ describe('identities for processes', () => {
     expect(index.forNode('')).toHaveLength(2);
   });
 
+  it('change their revision with the selector, so that no agent goes on with the old one', () => {
+    const before = index.applyIdentity(process('x', { processSelector: { uid: 1 } })).changed[0];
+    const { changed } = index.applyIdentity(process('x', { processSelector: { uid: 2 } }));
+    expect(changed).toMatchObject([{ id: 'process//x', subject: { selector: { uid: 2 } } }]);
+    expect(changed[0]?.revision).not.toBe(before?.revision);
+  });
+
   it('become identities for pods and back', () => {
     index.applyPod(aPod());
     index.applyIdentity(process('x', { processSelector: { uid: 1 } }));

@@ -1,4 +1,4 @@
-import { labelSelectorMatches } from './shim.js';
+import { labelSelectorMatches } from '../../resources/selector.js';
 import type { LabelSelector } from '../../resources/meta.js';
 import { parseTrustDomain } from '../spiffe/id.js';
 import { Candidates } from './candidates.js';

@@ -70,8 +70,8 @@ export interface Registration {
   readonly audiences: readonly string[];
   readonly identity: IdentityRef;
   /**
-   * Changes whenever what is given changes, that is any field but `id`, `subject` and `nodeName`: an agent re-signs when
-   * it differs. The same on every replica.
+   * Changes whenever any field above changes, but for those that an ID's pod cannot change while it lives (its name and
+   * node): an agent takes a registration anew, and re-signs, when it differs. The same on every replica.
    */
   readonly revision: string;
 }
