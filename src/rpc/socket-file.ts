@@ -105,7 +105,13 @@ async function clearStale(path: string, aside: () => string): Promise<void> {
     );
   if (await answers(path)) throw inUse(path);
   const moved = aside();
-  await rename(path, moved);
+  try {
+    await rename(path, moved);
+  } catch (error) {
+    // Another process has taken it away just now; who of us gets the name, the link decides.
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return;
+    throw error;
+  }
   // Between the look and the move another process may have put its own socket there: give it back.
   if (!same(await lstat(moved), found)) {
     await link(moved, path).catch(() => undefined);

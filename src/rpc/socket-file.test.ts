@@ -1,0 +1,159 @@
+import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import {
+  chmod,
+  link,
+  mkdir,
+  mkdtemp,
+  readFile,
+  readdir,
+  rename,
+  rm,
+  stat,
+  symlink,
+  writeFile,
+} from 'node:fs/promises';
+import type { Server } from 'node:net';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { rawConnection } from '../../test/support/sockets.js';
+import { seededRandom } from '../../test/support/seeded-random.js';
+import { listenAt } from './socket-file.js';
+
+let directory: string;
+const servers: Server[] = [];
+const random = seededRandom(7);
+
+beforeEach(async () => {
+  directory = await mkdtemp(join(tmpdir(), 'signet-sock-'));
+});
+
+afterEach(async () => {
+  for (const server of servers.splice(0)) server.close();
+  await rm(directory, { recursive: true, force: true });
+});
+
+function server(): Server {
+  const made = createServer((socket) => void socket.on('error', () => undefined));
+  servers.push(made);
+  return made;
+}
+
+/** What a process leaves that was killed: a socket file that nobody listens at. */
+async function staleSocket(path: string): Promise<void> {
+  const script = `require('node:net').createServer().listen(${JSON.stringify(path)}, () => process.kill(process.pid, 'SIGKILL'))`;
+  await once(spawn(process.execPath, ['-e', script], { stdio: 'ignore' }), 'exit');
+  await stat(path);
+}
+
+describe('listenAt', () => {
+  it('makes the file with its mode, and the directories on the way with theirs', async () => {
+    const path = join(directory, 'a', 'b', 'api.sock');
+    const file = await listenAt(server(), { path, mode: 0o666, directoryMode: 0o710 }, random);
+    expect((await stat(path)).mode & 0o7777).toBe(0o666);
+    expect((await stat(path)).isSocket()).toBe(true);
+    expect((await stat(join(directory, 'a'))).mode & 0o7777).toBe(0o710);
+    expect(await readdir(join(directory, 'a', 'b'))).toEqual(['api.sock']);
+    (await rawConnection(path)).destroy();
+    await file.remove();
+    expect(await readdir(join(directory, 'a', 'b'))).toEqual([]);
+  });
+
+  it('leaves the mode of a directory that was there', async () => {
+    await mkdir(join(directory, 'a'));
+    await chmod(join(directory, 'a'), 0o700);
+    await listenAt(server(), { path: join(directory, 'a', 's'), mode: 0o600, directoryMode: 0o755 }, random);
+    expect((await stat(join(directory, 'a'))).mode & 0o7777).toBe(0o700);
+  });
+
+  it('replaces what a dead process left', async () => {
+    const path = join(directory, 'api.sock');
+    await staleSocket(path);
+    await listenAt(server(), { path, mode: 0o600 }, random);
+    (await rawConnection(path)).destroy();
+    expect(await readdir(directory)).toEqual(['api.sock']);
+  });
+
+  it('never takes the place of a socket that answers', async () => {
+    const path = join(directory, 'api.sock');
+    await listenAt(server(), { path, mode: 0o600 }, random);
+    const before = await stat(path);
+    await expect(listenAt(server(), { path, mode: 0o600 }, random)).rejects.toMatchObject({
+      code: 'SocketInUse',
+      message: expect.stringContaining(path),
+    });
+    expect((await stat(path)).ino).toBe(before.ino);
+    expect(await readdir(directory)).toEqual(['api.sock']);
+    (await rawConnection(path)).destroy();
+  });
+
+  it('lets one of two that start at once have the path, whatever was there', async () => {
+    for (const stale of [false, true]) {
+      const path = join(directory, `${stale ? 'stale' : 'fresh'}.sock`);
+      if (stale) await staleSocket(path);
+      const tries = Array.from({ length: 4 }, () => listenAt(server(), { path, mode: 0o600 }, random));
+      const outcomes = await Promise.allSettled(tries);
+      expect(outcomes.filter(({ status }) => status === 'fulfilled')).toHaveLength(1);
+      for (const outcome of outcomes)
+        if (outcome.status === 'rejected') expect(outcome.reason).toMatchObject({ code: 'SocketInUse' });
+      (await rawConnection(path)).destroy();
+    }
+    expect((await readdir(directory)).sort()).toEqual(['fresh.sock', 'stale.sock']);
+  });
+
+  it('never takes the place of a file that is no socket, nor follows a link', async () => {
+    const path = join(directory, 'api.sock');
+    await writeFile(path, 'precious');
+    await expect(listenAt(server(), { path, mode: 0o600 }, random)).rejects.toMatchObject({
+      code: 'SocketPathTaken',
+    });
+    expect(await readFile(path, 'utf8')).toBe('precious');
+    const linked = join(directory, 'link.sock');
+    await symlink(path, linked);
+    await expect(listenAt(server(), { path: linked, mode: 0o600 }, random)).rejects.toMatchObject({
+      code: 'SocketPathTaken',
+    });
+  });
+
+  it('says what to do when the path is too long or relative', async () => {
+    const long = join(directory, 'x'.repeat(108 - directory.length), 's');
+    await expect(listenAt(server(), { path: long, mode: 0o600 }, random)).rejects.toMatchObject({
+      code: 'SocketPathTooLong',
+      message: expect.stringMatching(/111 bytes.*107.*shorter directory/),
+    });
+    await expect(listenAt(server(), { path: 'api.sock', mode: 0o600 }, random)).rejects.toMatchObject({
+      code: 'SocketPathInvalid',
+    });
+  });
+
+  it('takes a path of just the length that the kernel takes', async () => {
+    const path = join(directory, 'x'.repeat(107 - directory.length - 1));
+    expect(path).toHaveLength(107);
+    await listenAt(server(), { path, mode: 0o600 }, random);
+    (await rawConnection(path)).destroy();
+  });
+
+  it('says so when the file system refuses', async () => {
+    await writeFile(join(directory, 'file'), '');
+    await expect(
+      listenAt(server(), { path: join(directory, 'file', 'api.sock'), mode: 0o600 }, random),
+    ).rejects.toMatchObject({ code: 'SocketFileFailed', message: expect.stringContaining('api.sock') });
+  });
+
+  it('leaves the file alone when it is not the one it made', async () => {
+    const path = join(directory, 'api.sock');
+    const first = await listenAt(server(), { path, mode: 0o600 }, random);
+    await rename(path, join(directory, 'moved'));
+    await listenAt(server(), { path, mode: 0o600 }, random);
+    await first.remove();
+    (await rawConnection(path)).destroy();
+    // The same file under its own name again is its own.
+    await rm(path);
+    await link(join(directory, 'moved'), path);
+    await first.remove();
+    await expect(stat(path)).rejects.toMatchObject({ code: 'ENOENT' });
+    await first.remove();
+  });
+});
