@@ -23,6 +23,8 @@ export interface MtlsResponse {
   readonly body: Buffer;
   /** Who answered. */
   readonly peer: SpiffeId;
+  /** `TLSv1.3`. */
+  readonly protocol: string;
 }
 
 export interface MtlsClientOptions {
@@ -115,6 +117,8 @@ function send(agent: Agent, url: URL, request: MtlsRequest, limit: number): Prom
 
 async function receive(response: IncomingMessage, limit: number): Promise<MtlsResponse> {
   const peer = peerIdOf(response.socket);
+  // All of the agent's sockets are TLS sockets.
+  const protocol = (response.socket as Partial<Pick<TLSSocket, 'getProtocol'>>).getProtocol?.() ?? '';
   if (peer === undefined)
     throw new WorkloadError('SvidNotFound', 'the answer came over a connection without a peer');
   const chunks: Buffer[] = [];
@@ -124,5 +128,11 @@ async function receive(response: IncomingMessage, limit: number): Promise<MtlsRe
     if (size > limit) throw new WorkloadError('ResponseTooLarge', `the answer is longer than ${limit} bytes`);
     chunks.push(chunk);
   }
-  return { status: response.statusCode ?? 0, headers: response.headers, body: Buffer.concat(chunks), peer };
+  return {
+    status: response.statusCode ?? 0,
+    headers: response.headers,
+    body: Buffer.concat(chunks),
+    peer,
+    protocol,
+  };
 }

@@ -137,7 +137,7 @@ describe('mutual TLS', () => {
       body: 'x',
     });
     expect(answer.status).toBe(200);
-    expect(answer.peer.uri).toBe(PAYMENT);
+    expect(answer).toMatchObject({ peer: { uri: PAYMENT }, protocol: 'TLSv1.3' });
     expect(JSON.parse(answer.body.toString())).toMatchObject({ peer: ORDER });
     expect(handled).toEqual([ORDER]);
     const socket = await connectTls(order.source, authorizeId(PAYMENT), { host: '127.0.0.1', port });

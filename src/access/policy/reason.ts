@@ -51,8 +51,8 @@ export function nearestRule(rules: readonly RankedRule[], facts: Facts): NearMis
     { readonly ranked: RankedRule; readonly missed: readonly Missed[]; readonly cost: number } | undefined;
   for (const ranked of rules.slice(0, MAX_COMPARED)) {
     const missed = missedFields(ranked, facts);
-    // The whole caller counts more than one field of what it asks: people look for the rule that is about them.
-    const cost = missed.reduce((sum, { field }) => sum + (field === 'source' ? 1.5 : 1), 0);
+    // People look for the rule that is about them first, so being for another counts more than two other fields.
+    const cost = missed.reduce((sum, { field }) => sum + (field === 'source' ? 2.5 : 1), 0);
     if (best === undefined || cost < best.cost) best = { ranked, missed, cost };
   }
   if (best === undefined) return undefined;
