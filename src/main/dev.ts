@@ -12,11 +12,9 @@ import { sleep, type Clock } from '../lib/clock.js';
 import { SignetError } from '../lib/errors.js';
 import type { Logger } from '../lib/logger.js';
 import type { Random } from '../lib/random.js';
-import { SecretDiscoveryServiceService } from '../rpc/gen/envoy/secret/sds.js';
-import { AdminService } from '../rpc/gen/signet/admin/v1/admin.js';
-import { SpiffeWorkloadAPIService } from '../rpc/gen/spiffe/workload.js';
 import { linuxPeerCredentials } from '../rpc/peer/linux.js';
 import { createRpcServer, type RpcServer } from '../rpc/server.js';
+import { adminService, secretDiscoveryService, workloadApiService } from '../rpc/services.js';
 import { adminHandlers } from '../server/admin.js';
 import { createFederation } from '../server/federation.js';
 import { createNodeApi } from '../server/node-api.js';
@@ -235,7 +233,7 @@ function composeIdentity(
 /** The admin service has a server of its own: nothing that workloads reach can lead to it. */
 async function serveAdmin(ca: CertificateAuthority, state: StateLayout, logger: Logger): Promise<RpcServer> {
   const server = createRpcServer({ logger, peerCredentials: linuxPeerCredentials });
-  server.service(AdminService, adminHandlers({ ca, logger }));
+  server.service(adminService, adminHandlers({ ca, logger }));
   try {
     await server.listenUnix({ path: state.adminSocket, mode: 0o600, name: 'admin', peerCredentials: true });
     return server;
@@ -246,8 +244,8 @@ async function serveAdmin(ca: CertificateAuthority, state: StateLayout, logger: 
 }
 
 async function serveWorkloads(server: RpcServer, agent: Agent, state: StateLayout): Promise<void> {
-  server.service(SpiffeWorkloadAPIService, workloadApiHandlers(agent));
-  server.service(SecretDiscoveryServiceService, sdsHandlers(agent));
+  server.service(workloadApiService, workloadApiHandlers(agent));
+  server.service(secretDiscoveryService, sdsHandlers(agent));
   await server.listenUnix({
     path: state.sharedSocket,
     // Everybody may connect; who it is, the kernel says.
