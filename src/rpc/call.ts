@@ -39,6 +39,9 @@ interface LibraryCall {
 /** Writes that may wait on one stream. A handler that awaits each has one. */
 const MOST_WAITING_WRITES = 16;
 
+/** One for all calls: an error with its stack for each client that goes would cost as much as the call. */
+const over = new StatusError('Cancelled', 'the call has ended: cancelled, or its deadline passed');
+
 /** A call in our own terms. The signal is made on first use, since most unary handlers never look. */
 class ActiveCall implements CallContext, RunningCall {
   readonly peer: Peer;
@@ -56,9 +59,7 @@ class ActiveCall implements CallContext, RunningCall {
     this.#onEnd = onEnd;
     connection.calls.add(this);
     // The library says 'cancelled' for a client that went, and for a deadline that passed.
-    call.once('cancelled', () =>
-      this.#end(new StatusError('Cancelled', 'the call has ended: cancelled, or its deadline passed'), false),
-    );
+    call.once('cancelled', () => this.#end(over, false));
   }
 
   get ended(): boolean {
@@ -201,8 +202,6 @@ class StreamSink implements MessageSink<unknown> {
     this.#waiting.clear();
   }
 }
-
-const over = new StatusError('Cancelled', 'the call has ended');
 
 function runStream(
   call: ServerWritableStream<unknown, unknown> | ServerDuplexStream<unknown, unknown>,

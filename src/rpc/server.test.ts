@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
-import { mkdtemp, rm, stat } from 'node:fs/promises';
+import { mkdtemp, readdir, rm, stat } from 'node:fs/promises';
 import { connect as connectHttp2 } from 'node:http2';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -8,6 +8,7 @@ import { FakeClock } from '../../test/support/fake-clock.js';
 import { closed, rawConnection } from '../../test/support/sockets.js';
 import type { Logger } from '../lib/logger.js';
 import { silentLogger } from '../lib/logger.js';
+import { encodeFrame } from './authority/frames.js';
 import type { RpcConnection } from './client.js';
 import { RpcError, connectUnix } from './client.js';
 import { HealthService } from './gen/grpc/health/v1/health.js';
@@ -522,26 +523,46 @@ describe('bounds', () => {
     while (listener.connections > 0) await new Promise((resolve) => setImmediate(resolve));
   });
 
-  it('gives everything back after 2,000 connections that were opened and left', async () => {
+  it('gives everything back after 10,000 connections that were opened and left', async () => {
     const server = serverWith();
     server.service(HealthService, { check: async () => ({ status: 1 }) });
-    const listener = await listen(server, { maxConnections: 5000 });
+    const listener = await listen(server, { peerCredentials: true, maxConnections: 1000 });
     await dial().health().check({ service: '' });
-    const before = process.getActiveResourcesInfo().length;
-    for (let round = 0; round < 20; round++) {
-      const sockets = await Promise.all(Array.from({ length: 100 }, () => rawConnection(listener.path)));
+    const descriptors = async () => (await readdir('/proc/self/fd')).length;
+    const before = await descriptors();
+    const settings = encodeFrame({ type: 4, flags: 0, stream: 0 }, Buffer.alloc(0));
+    const hello = Buffer.concat([Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'), settings]);
+    // Nothing, half a hello, all of it, and HTTP/2 that breaks off inside a call.
+    const said = [
+      Buffer.alloc(0),
+      hello.subarray(0, 11),
+      hello,
+      Buffer.concat([hello, Buffer.from([0, 0, 9, 1])]),
+    ];
+    for (let round = 0; round < 50; round++) {
+      const sockets = await Promise.all(Array.from({ length: 200 }, () => rawConnection(listener.path)));
       for (const [index, socket] of sockets.entries()) {
-        // Some say hello, some half of it, some nothing.
-        if (index % 3 !== 0)
-          socket.write('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'.slice(0, index % 3 === 1 ? 24 : 11));
+        socket.write(said[index % said.length] ?? '');
         socket.destroy();
       }
-      await Promise.all(sockets.map(closed));
       while (listener.connections > 1) await new Promise((resolve) => setImmediate(resolve));
     }
     expect(server.connections).toBe(1);
-    expect(process.getActiveResourcesInfo().length).toBeLessThanOrEqual(before);
+    expect(await descriptors()).toBe(before);
     await dial().health().check({ service: '' });
+  });
+
+  it('bears 3,000 connections at once that stay silent, and takes no more than its bound', async () => {
+    const server = serverWith({ limits: { maxConnectionsPerListener: 500 } });
+    server.service(HealthService, { check: async () => ({ status: 1 }) });
+    const flooded = await listen(server, { path: join(directory, 'a.sock'), name: 'pod/a' });
+    await listen(server, { path: join(directory, 'b.sock'), name: 'pod/b' });
+    const sockets = await Promise.all(Array.from({ length: 3000 }, () => rawConnection(flooded.path)));
+    await Promise.all(sockets.slice(500).map(closed));
+    expect(flooded.connections).toBe(500);
+    await dial(join(directory, 'b.sock')).health().check({ service: '' });
+    for (const socket of sockets) socket.destroy();
+    while (flooded.connections > 0) await new Promise((resolve) => setImmediate(resolve));
   });
 });
 
