@@ -245,7 +245,7 @@ describe('a key directory', () => {
 describe('a crash or a full disk while a key is made', () => {
   it('leaves the whole key or none, and what it leaves can be removed', async () => {
     const outcomes = new Set<string>();
-    for (const when of ['before', 'after', 'torn'] as const) {
+    for (const when of ['after', 'torn'] as const) {
       for (let at = 0; ; at++) {
         directory = join(base, `${when}-${at}`);
         const files = crashingFiles({ at, when });
