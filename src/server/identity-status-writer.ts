@@ -45,9 +45,11 @@ export class IdentityStatusWriter {
 
   /** Notes what a change of the index did. */
   changed({ removed, changed, outcomes }: RegistrationDelta): void {
-    const kept = new Set(changed.map(({ id }) => id));
-    for (const { id, identity } of removed)
-      if (!kept.has(id)) this.#issued.get(identityKey(identity))?.delete(id);
+    if (removed.length > 0) {
+      const kept = new Set(changed.map(({ id }) => id));
+      for (const { id, identity } of removed)
+        if (!kept.has(id)) this.#issued.get(identityKey(identity))?.delete(id);
+    }
     for (const ref of outcomes) this.#dirty.set(identityKey(ref), ref);
     if (outcomes.length > 0) this.#arm(OUTCOME_DELAY);
   }

@@ -21,7 +21,7 @@ interface Near {
 export function explainPod<Identity extends ReadyIdentity>(
   pod: PodFacts | undefined,
   grants: readonly Grant<Identity>[],
-  inReach: readonly Identity[],
+  inReach: Iterable<Identity>,
   selectsNamespace: (identity: Identity) => boolean,
 ): string {
   if (pod === undefined) return 'the pod is not known here: it is on no node, on another node, or gone';

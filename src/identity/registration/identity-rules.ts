@@ -86,7 +86,14 @@ export function readIdentity(identity: IdentityResource, bounds: IdentityBounds)
     process: cluster?.processSelector,
     namespaceSelector: attempt(NOTHING, () => selector(cluster?.namespaceSelector, 'namespaceSelector')),
     // A selector that cannot be read selects nothing: it must not become one that selects everything.
-    podSelector: attempt(NOTHING, () => selector(spec.podSelector, 'podSelector')),
+    podSelector: attempt(NOTHING, () => {
+      if (cluster === undefined && !identity.metadata.namespace)
+        throw new Invalid(
+          'NamespaceMissing',
+          'metadata.namespace is missing; a WorkloadIdentity belongs to one',
+        );
+      return selector(spec.podSelector, 'podSelector');
+    }),
     serviceAccounts: attempt(new Set<string>(), () =>
       spec.serviceAccountNames === undefined
         ? undefined

@@ -48,7 +48,7 @@ export class Namer {
 
   names(data: TemplateData): Names {
     if (this.#perPod) return this.#render(data);
-    const key = `${data.namespace ?? ''}/${data.serviceAccount ?? ''}`;
+    const key = `${data.namespace ?? ''}\0${data.serviceAccount ?? ''}`;
     let names = this.#shared.get(key);
     if (names === undefined) {
       names = this.#render(data);

@@ -346,6 +346,13 @@ describe('an identity is refused, with the reason and the fix', () => {
     }
   });
 
+  it('when it has no namespace, and then it selects nothing', () => {
+    const { metadata, ...rest } = aWorkloadIdentity('main');
+    const identity = { ...rest, metadata: { name: 'main', uid: metadata.uid, generation: 1 } };
+    expect(refusal(identity)).toMatch(/^NamespaceMissing: /);
+    expect(outcomeOf(identity).podsSelected).toBe(0);
+  });
+
   it('is told once, with the pods it would have had counted', () => {
     const identity = aWorkloadIdentity('main', { spiffeIDTemplate: '/ns/other/x' });
     refusal(identity);

@@ -186,16 +186,19 @@ class Index implements RegistrationIndex {
     // An agent learns nothing of another node's pods.
     if (pod === undefined || (nodeName !== undefined && pod.facts.nodeName !== nodeName))
       return explainPod(undefined, [], [], () => false);
-    const inReach = [pod.facts.namespace, ''].flatMap((scope) => [
-      ...(this.#candidates.get(scope)?.all ?? []),
-    ]);
-    return explainPod(pod.facts, pod.grants, inReach, (identity) =>
-      this.#selectsNamespace(identity, pod.facts.namespace),
+    const { namespace } = pod.facts;
+    return explainPod(pod.facts, pod.grants, this.#identitiesOf(namespace), (identity) =>
+      this.#selectsNamespace(identity, namespace),
     );
   }
 
   explainProcess(facts: ProcessFacts): string {
     return explainProcess(facts, this.#processes.identities());
+  }
+
+  /** Those of the namespace first: they are nearer. */
+  *#identitiesOf(namespace: string): Iterable<IdentityEntry> {
+    for (const scope of [namespace, '']) yield* this.#candidates.get(scope)?.all ?? [];
   }
 
   #ready(identity: IdentityResource): IdentityEntry {
