@@ -1,6 +1,7 @@
 import {
   identityKey,
   type IdentityOutcome,
+  identityTitle,
   type RegistrationDelta,
 } from '../identity/registration/outcome.js';
 import type { IdentityRef, Registration } from '../identity/registration/registration.js';
@@ -123,6 +124,7 @@ export class IdentityStatusWriter {
     if (JSON.stringify(status) === JSON.stringify(previous)) return true;
     try {
       await store.writeStatus(ref.kind, key, status);
+      this.#tell(ref, status, previous);
       return true;
     } catch (thrown) {
       logger.warn('status could not be written; it is tried again', {
@@ -133,6 +135,17 @@ export class IdentityStatusWriter {
       this.#dirty.set(identityKey(ref), ref);
       return false;
     }
+  }
+
+  /** Where nobody reads statuses (`signet dev`), the log says the same, once per turn. */
+  #tell(ref: IdentityRef, status: IdentityStatus, previous: IdentityStatus | undefined): void {
+    const now = status.conditions?.[0];
+    const before = previous?.conditions?.[0];
+    if (now === undefined || (now.status === before?.status && now.reason === before.reason)) return;
+    const fields = { identity: identityTitle(ref), reason: now.reason, detail: now.message };
+    if (now.status === 'False') this.#options.logger.warn('an identity is not given as asked', fields);
+    else if (before?.status === 'False')
+      this.#options.logger.info('an identity is given as asked again', fields);
   }
 
   #svids(ref: IdentityRef, now: number): IssuedSvids {

@@ -4,7 +4,7 @@ import { FakeClock } from '../../test/support/fake-clock.js';
 import { aClusterWorkloadIdentity, aPodObject, aWorkloadIdentity } from '../../test/support/identities.js';
 import { MemoryStore } from '../../test/support/memory-store.js';
 import { createRegistrationIndex } from '../identity/registration/registration-index.js';
-import { silentLogger } from '../lib/logger.js';
+import { type Logger, silentLogger } from '../lib/logger.js';
 import type { IdentityStatus } from '../resources/identity.js';
 import {
   createRegistrationController,
@@ -16,7 +16,7 @@ let clock: FakeClock;
 let store: MemoryStore;
 let controller: RegistrationController;
 
-function start(): void {
+function start(logger: Logger = silentLogger): void {
   controller = createRegistrationController({
     store,
     index: createRegistrationIndex({
@@ -25,7 +25,7 @@ function start(): void {
       maxX509TtlSeconds: 86_400,
     }),
     clock,
-    logger: silentLogger,
+    logger,
   });
 }
 
@@ -212,6 +212,26 @@ describe('the status of an identity', () => {
     await clock.advance(2_000 + 4_000);
     expect(store.written).toHaveLength(1);
     expect(clock.timers).toBe(0);
+  });
+
+  it('is told to the log when it turns, once', async () => {
+    const lines: string[] = [];
+    const note = (message: string, fields?: object): void => {
+      lines.push(`${message} ${JSON.stringify(fields)}`);
+    };
+    start({ ...silentLogger, warn: note, info: note });
+    lines.length = 0;
+    store.put(aPodObject('pay'), aWorkloadIdentity('main', { spiffeIDTemplate: '/ns/other/{{ .PodName }}' }));
+    await clock.advance(100);
+    store.put(aPodObject('next'));
+    await clock.advance(100);
+    store.put(aWorkloadIdentity('main'));
+    await clock.advance(100);
+    expect(lines).toEqual([
+      expect.stringMatching(/not given as asked .*"WorkloadIdentity shop\/main","reason":"NamespaceEscape"/),
+      expect.stringMatching(/given as asked again .*"reason":"Registered"/),
+    ]);
+    expect(lines[0]).toContain('tried with \\"shop\\" for each field');
   });
 
   it('is not written of an identity that is gone', async () => {

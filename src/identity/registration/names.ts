@@ -68,8 +68,17 @@ export class Namer {
 
   /** What would fail for every pod, found without one: a literal `..`, another namespace, no DNS name. */
   problem(): Failure | undefined {
-    const probed = this.names(this.#probe());
-    return probed.ok ? undefined : probed.failure;
+    const probe = this.#probe();
+    const probed = this.#render(probe);
+    if (probed.ok) return undefined;
+    const { reason, message } = probed.failure;
+    const { idTemplate, dnsTemplates } = this.#rules;
+    const tried =
+      probe.namespace !== undefined && [idTemplate, ...dnsTemplates].some(({ text }) => text.includes('{{'));
+    return {
+      reason,
+      message: tried ? `${message} (tried with "${probe.namespace}" for each field of a pod)` : message,
+    };
   }
 
   #probe(): TemplateData {
