@@ -14,5 +14,5 @@ export interface MadeKey {
 /** Makes a key and its CSR. The CSR carries no name: the server knows what the registration is called. */
 export async function makeKey(type: KeyType): Promise<MadeKey> {
   const pair = await generateKeyPair(type);
-  return { pkcs8: exportPkcs8(pair.privateKey), spki: exportSpki(pair.publicKey), csr: createCsr(pair) };
+  return { pkcs8: exportPkcs8(pair.privateKey), spki: exportSpki(pair.privateKey), csr: createCsr(pair) };
 }

@@ -53,7 +53,9 @@ export function createCsr(
             setOfOne(sequence(sequence(oid(OID.subjectAltName), octetString(sequence(...names))))),
           ),
         ];
-  const info = sequence(VERSION_1, EMPTY_NAME, exportSpki(pair.publicKey), encode(ATTRIBUTES, ...attributes));
+  // Of the private half: its numbers are at hand, those of the public one must be computed.
+  const spki = exportSpki(pair.privateKey);
+  const info = sequence(VERSION_1, EMPTY_NAME, spki, encode(ATTRIBUTES, ...attributes));
   const digest = pair.type === 'ed25519' ? null : pair.type === 'ec-p384' ? 'sha384' : 'sha256';
   const signature = sign(digest, info, pair.privateKey);
   return sequence(info, signatureAlgorithm(pair.type), bitString(signature));

@@ -10,6 +10,7 @@ import { promisify } from 'node:util';
 import { bytesEqual, concatBytes } from './bytes.js';
 import { parseDer, TAG } from './der.js';
 import { expectTag, readBitString, readOid } from './der-read.js';
+import { ecPkcs8, ecSpki } from './ec-export.js';
 import { refuse } from './errors.js';
 import { OID } from './oids.js';
 
@@ -77,12 +78,15 @@ export function keyPairFromPkcs8(der: Uint8Array): KeyPair {
 
 /** A private key as unencrypted PKCS#8, DER. The caller keeps it secret. */
 export function exportPkcs8(key: KeyObject): Uint8Array {
-  return key.export({ type: 'pkcs8', format: 'der' });
+  return ecPkcs8(key) ?? key.export({ type: 'pkcs8', format: 'der' });
 }
 
 /** A public key (or the public half of a private one) as SubjectPublicKeyInfo, DER. */
 export function exportSpki(key: KeyObject): Uint8Array {
-  return (key.type === 'private' ? createPublicKey(key) : key).export({ type: 'spki', format: 'der' });
+  return (
+    ecSpki(key) ??
+    (key.type === 'private' ? createPublicKey(key) : key).export({ type: 'spki', format: 'der' })
+  );
 }
 
 /** A KeyObject from SubjectPublicKeyInfo. Throws PkiError `KeyInvalid`. */
