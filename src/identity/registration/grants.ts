@@ -2,7 +2,7 @@ import type { TemplateData } from '../spiffe/template.js';
 import type { IdentityRules } from './identity-rules.js';
 import type { Namer } from './names.js';
 import { digest } from './digest.js';
-import { type Failure, identityTitle } from './outcome.js';
+import { type Failure, failure, identityTitle } from './outcome.js';
 import type { IdentityRef, PodFacts, Registration, RegistrationSubject } from './registration.js';
 import { requirementFailure } from './requirements.js';
 
@@ -133,10 +133,10 @@ function collision(registration: Registration, given: readonly Grant[]): Failure
   for (const { result: other } of given) {
     if (!isRegistration(other)) continue;
     if (other.spiffeId.uri === registration.spiffeId.uri) {
-      return {
-        reason: 'DuplicateSPIFFEID',
-        message: `${identityTitle(other.identity)} gives the pod the same SPIFFE ID ${other.spiffeId.uri} already; let one of the two select other pods`,
-      };
+      return failure(
+        'DuplicateSPIFFEID',
+        `${identityTitle(other.identity)} gives the pod the same SPIFFE ID ${other.spiffeId.uri} already; let one of the two select other pods`,
+      );
     }
     if (registration.hint !== '' && other.hint === registration.hint)
       return hintConflict(other.identity, other.hint);
@@ -147,8 +147,8 @@ function collision(registration: Registration, given: readonly Grant[]): Failure
 /** Hints are unique per workload (Workload API §5.2.1). */
 export function hintConflict(other: IdentityRef, hint: string): Failure {
   const shown = hint.length > 80 ? `${hint.slice(0, 80)}…` : hint;
-  return {
-    reason: 'HintConflict',
-    message: `${identityTitle(other)} gives the same workload the hint ${JSON.stringify(shown)} already; write another spec.hint in one of the two`,
-  };
+  return failure(
+    'HintConflict',
+    `${identityTitle(other)} gives the same workload the hint ${JSON.stringify(shown)} already; write another spec.hint in one of the two`,
+  );
 }

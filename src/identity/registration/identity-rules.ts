@@ -9,7 +9,7 @@ import type { LabelSelector } from '../../resources/meta.js';
 import { parseDuration } from '../../resources/duration.js';
 import { parseTrustDomain } from '../spiffe/id.js';
 import { parseTemplate, type Template } from '../spiffe/template.js';
-import type { Failure } from './outcome.js';
+import { type Failure, failure } from './outcome.js';
 import { processSelectorProblem } from './process.js';
 import type { IdentityRef, ProcessSelector } from './registration.js';
 
@@ -69,10 +69,7 @@ export function readIdentity(identity: IdentityResource, bounds: IdentityBounds)
       return read();
     } catch (thrown) {
       const error = SignetError.from(thrown);
-      problem ??= {
-        reason: error.code === 'Internal' ? 'IdentityInvalid' : error.code,
-        message: error.message,
-      };
+      problem ??= failure(error.code === 'Internal' ? 'IdentityInvalid' : error.code, error.message);
       return fallback;
     }
   };

@@ -1,10 +1,10 @@
 import { SignetError } from '../../lib/errors.js';
 import { dnsNameProblem } from '../spiffe/dns-name.js';
-import { parseSpiffeId, type SpiffeId, spiffeId } from '../spiffe/id.js';
+import { MAX_SPIFFE_ID_BYTES, parseSpiffeId, type SpiffeId, spiffeId } from '../spiffe/id.js';
 import type { Template, TemplateData } from '../spiffe/template.js';
 import { digest } from './digest.js';
 import type { IdentityRules } from './identity-rules.js';
-import { type Failure, identityKey } from './outcome.js';
+import { type Failure, failure, identityKey } from './outcome.js';
 
 /** What an identity gives one subject, or why nothing. */
 export type Names =
@@ -101,18 +101,24 @@ export class Namer {
 
   #id(data: TemplateData): SpiffeId | Failure {
     const rendered = this.#rules.idTemplate.render(data, 'id');
-    if (!rendered.ok)
-      return { reason: rendered.reason, message: `spec.spiffeIDTemplate: ${rendered.message}` };
+    if (!rendered.ok) return failure(rendered.reason, `spec.spiffeIDTemplate: ${rendered.message}`);
     return this.#check(rendered.text);
   }
 
   #check(text: string): SpiffeId | Failure {
+    // Bounded before anything walks it: an annotation may hold a quarter of a megabyte.
+    if (text.length > MAX_SPIFFE_ID_BYTES) {
+      return failure(
+        'SpiffeIdTooLong',
+        `spec.spiffeIDTemplate: the SPIFFE ID has ${text.length} bytes; ${MAX_SPIFFE_ID_BYTES} are allowed`,
+      );
+    }
     let id: SpiffeId;
     try {
       id = text.startsWith('/') ? spiffeId(this.#trustDomain, text) : parseSpiffeId(text);
     } catch (thrown) {
       const error = SignetError.from(thrown);
-      return { reason: reasonOf(error.code), message: `spec.spiffeIDTemplate: ${error.message}` };
+      return failure(reasonOf(error.code), `spec.spiffeIDTemplate: ${error.message}`);
     }
     return this.#refusal(id) ?? id;
   }
@@ -120,23 +126,23 @@ export class Namer {
   #refusal(id: SpiffeId): Failure | undefined {
     const { ref } = this.#rules;
     if (id.trustDomain !== this.#trustDomain) {
-      return {
-        reason: 'TrustDomainMismatch',
-        message: `spec.spiffeIDTemplate: "${id.uri}" is not in the own trust domain; write spiffe://{{ .TrustDomain }}/… or only the path`,
-      };
+      return failure(
+        'TrustDomainMismatch',
+        `spec.spiffeIDTemplate: "${id.uri}" is not in the own trust domain; write spiffe://{{ .TrustDomain }}/… or only the path`,
+      );
     }
     if (id.path === '' || id.path === `/${RESERVED}` || id.path.startsWith(`/${RESERVED}/`)) {
-      return {
-        reason: 'ReservedId',
-        message: `spec.spiffeIDTemplate: "${id.uri}" is reserved: the trust domain's own ID and those under /${RESERVED}/ name no workload`,
-      };
+      return failure(
+        'ReservedId',
+        `spec.spiffeIDTemplate: "${id.uri}" is reserved: the trust domain's own ID and those under /${RESERVED}/ name no workload`,
+      );
     }
     const home = `/ns/${ref.namespace}/`;
     if (ref.kind === 'WorkloadIdentity' && !id.path.startsWith(home)) {
-      return {
-        reason: 'NamespaceEscape',
-        message: `spec.spiffeIDTemplate: "${id.uri}" is outside its namespace; a WorkloadIdentity of namespace ${ref.namespace} gives IDs under ${home} only (a ClusterWorkloadIdentity may give others)`,
-      };
+      return failure(
+        'NamespaceEscape',
+        `spec.spiffeIDTemplate: "${id.uri}" is outside its namespace; a WorkloadIdentity of namespace ${ref.namespace} gives IDs under ${home} only (a ClusterWorkloadIdentity may give others)`,
+      );
     }
     return undefined;
   }
@@ -147,11 +153,10 @@ export class Namer {
     const names = new Set<string>();
     for (const [at, template] of dnsTemplates.entries()) {
       const rendered = template.render(data, 'dns');
-      if (!rendered.ok)
-        return { reason: rendered.reason, message: `spec.dnsNameTemplates[${at}]: ${rendered.message}` };
+      if (!rendered.ok) return failure(rendered.reason, `spec.dnsNameTemplates[${at}]: ${rendered.message}`);
       const problem = dnsNameProblem(rendered.text);
       if (problem !== undefined)
-        return { reason: 'DNSNameInvalid', message: `spec.dnsNameTemplates[${at}]: the DNS name ${problem}` };
+        return failure('DNSNameInvalid', `spec.dnsNameTemplates[${at}]: the DNS name ${problem}`);
       names.add(rendered.text);
     }
     return [...names];

@@ -6,6 +6,17 @@ export interface Failure {
   readonly message: string;
 }
 
+/** The longest message of a failure, in characters: one may be kept for every pod there is. */
+const MAX_MESSAGE = 1000;
+
+/** A failure, its message cut to what is worth keeping: names and labels come from anybody. */
+export function failure(reason: string, message: string): Failure {
+  return {
+    reason,
+    message: message.length <= MAX_MESSAGE ? message : `${message.slice(0, MAX_MESSAGE - 1)}…`,
+  };
+}
+
 /** A pod that an identity selects and that gets no registration from it. */
 export interface PodFailure extends Failure {
   /** `namespace/name`. */

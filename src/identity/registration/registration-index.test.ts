@@ -274,6 +274,16 @@ describe('an identity is refused, with the reason and the fix', () => {
     expect(refusal(template('/ns/shop/{{ .Labels.long }}'), pod)).toContain('SpiffeIdTooLong: ');
   });
 
+  it('with a message that holds no more than is worth keeping, whatever a pod writes', () => {
+    const pod = aPod({ annotations: { x: 'y'.repeat(200_000) } });
+    const long = refusal(template('/ns/shop/{{ .Annotations.x }}//'), pod);
+    expect(long).toMatch(/^(SpiffeIdTooLong|SpiffeIdInvalid): /);
+    index.applyIdentity(template('/ns/shop/{{ .Annotations.x }}'));
+    expect(outcomeOf(template('')).failures[0]).toMatchObject({ reason: 'SpiffeIdTooLong' });
+    const images = aWorkloadIdentity('images', { requirements: { imageDigests: true } });
+    expect(refusal(images, aPod({ images: ['i'.repeat(100_000)] }))?.length).toBeLessThan(1_100);
+  });
+
   it.each(['/', '/signet/server', '/signet', 'spiffe://{{ .TrustDomain }}'])(
     'when it takes a reserved ID: %s',
     (text) => {

@@ -1,5 +1,5 @@
 import type { IdentityRequirements } from '../../resources/identity.js';
-import type { Failure } from './outcome.js';
+import { type Failure, failure } from './outcome.js';
 import type { PodFacts } from './registration.js';
 
 const DIGEST = /@sha256:[0-9a-f]{64}$/;
@@ -12,25 +12,22 @@ export function requirementFailure(
   if (requirements === undefined) return undefined;
   const { imageDigests, allowedImages, noPrivileged } = requirements;
   if (noPrivileged === true && pod.privileged) {
-    return {
-      reason: 'PrivilegedContainer',
-      message: 'requirements.noPrivileged: a container of the pod is privileged',
-    };
+    return failure('PrivilegedContainer', 'requirements.noPrivileged: a container of the pod is privileged');
   }
   if ((imageDigests === true || allowedImages !== undefined) && pod.images.length === 0)
-    return { reason: 'ImagesUnknown', message: 'requirements: the images of the pod are not known' };
+    return failure('ImagesUnknown', 'requirements: the images of the pod are not known');
   for (const image of pod.images) {
     if (imageDigests === true && !DIGEST.test(image)) {
-      return {
-        reason: 'ImageWithoutDigest',
-        message: `requirements.imageDigests: image "${image}" is not named by digest; write name@sha256:<digest>`,
-      };
+      return failure(
+        'ImageWithoutDigest',
+        `requirements.imageDigests: image "${image}" is not named by digest; write name@sha256:<digest>`,
+      );
     }
     if (allowedImages !== undefined && !allowedImages.some((allowed) => imageIsUnder(image, allowed))) {
-      return {
-        reason: 'ImageNotAllowed',
-        message: `requirements.allowedImages: image "${image}" starts with none of ${allowedImages.join(', ')}`,
-      };
+      return failure(
+        'ImageNotAllowed',
+        `requirements.allowedImages: image "${image}" starts with none of ${allowedImages.join(', ')}`,
+      );
     }
   }
   return undefined;
