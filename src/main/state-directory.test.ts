@@ -19,7 +19,11 @@ describe('a state directory', () => {
     expect(layout.adminSocket).toBe(join(folder, 'state/admin.sock'));
   });
 
-  it.each([0o777, 0o770, 0o722])('of mode %o is refused with the fix', (mode) => {
+  it.each([
+    ['777', 0o777],
+    ['770', 0o770],
+    ['722', 0o722],
+  ])('of mode %s is refused with the fix', (_, mode) => {
     const root = join(folder, 'open');
     mkdirSync(root);
     chmodSync(root, mode);

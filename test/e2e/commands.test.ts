@@ -80,7 +80,9 @@ describe('the commands', () => {
   });
 
   it('fetch a JWT-SVID that verifies by the Workload API and by the bundle file, for its audience only', async () => {
-    const { svids } = (await json(['jwt', 'fetch', '--audience', 'billing'])) as { svids: { token: string }[] };
+    const { svids } = (await json(['jwt', 'fetch', '--audience', 'billing'])) as {
+      svids: { token: string }[];
+    };
     const token = svids[0]?.token ?? '';
     const offline = ['--bundle', server.ready.bundleFile, '--trust-domain', 'shop.test'];
     for (const by of [[], offline]) {
@@ -96,19 +98,24 @@ describe('the commands', () => {
   });
 
   it('show the bundle, the same as the file', async () => {
-    const shown = (await json(['bundle', 'show'])) as { bundles: { trustDomain: string; bundle: { keys: unknown[] } }[] };
+    const shown = (await json(['bundle', 'show'])) as {
+      bundles: { trustDomain: string; bundle: { keys: unknown[] } }[];
+    };
     const file = JSON.parse(readFileSync(server.ready.bundleFile, 'utf8')) as { keys: unknown[] };
     expect(shown.bundles).toHaveLength(1);
     expect(shown.bundles[0]?.trustDomain).toBe('shop.test');
-    expect(new Set(shown.bundles[0]?.bundle.keys.map((key) => JSON.stringify(key)))).toEqual(
-      new Set(file.keys.map((key) => JSON.stringify(key))),
-    );
+    expect(shown.bundles[0]?.bundle.keys).toHaveLength(file.keys.length);
+    expect(shown.bundles[0]?.bundle.keys).toEqual(expect.arrayContaining(file.keys));
   });
 
   it('rotate, taint and revoke authorities, in that order only', async () => {
-    type Shown = { authorities: { kind: string; id: string; slot: string; tainted: boolean; revoked: boolean }[] };
+    type Shown = {
+      authorities: { kind: string; id: string; slot: string; tainted: boolean; revoked: boolean }[];
+    };
     const show = async (): Promise<Shown['authorities']> =>
-      ((await json(['ca', 'show', '--state', state])) as Shown).authorities.filter(({ kind }) => kind === 'X509');
+      ((await json(['ca', 'show', '--state', state])) as Shown).authorities.filter(
+        ({ kind }) => kind === 'X509',
+      );
     const [first] = await show();
     expect(first).toMatchObject({ slot: 'Active', tainted: false });
     const early = await signet(scope, ['ca', 'taint', first?.id ?? '', '--state', state]);
@@ -120,14 +127,20 @@ describe('the commands', () => {
     await json(['ca', 'taint', first?.id ?? '', '--state', state]);
     await json(['ca', 'revoke', first?.id ?? '', '--state', state]);
     const after = await show();
-    expect(after.find(({ id: known }) => known === first?.id)).toMatchObject({ tainted: true, revoked: true });
+    expect(after.find(({ id: known }) => known === first?.id)).toMatchObject({
+      tainted: true,
+      revoked: true,
+    });
     expect(after.filter(({ slot }) => slot === 'Active')).toHaveLength(1);
     const unknown = await signet(scope, ['ca', 'taint', 'ffff', '--state', state]);
     expect(unknown.stderr).toContain('[AuthorityUnknown]');
   });
 
   it('say what is missing, with the fix and the documented exit codes', async () => {
-    const said = async (args: readonly string[], extra: Record<string, string> = {}): Promise<[unknown, string]> => {
+    const said = async (
+      args: readonly string[],
+      extra: Record<string, string> = {},
+    ): Promise<[unknown, string]> => {
       const { exit, stderr } = await signet(scope, args, { SPIFFE_ENDPOINT_SOCKET: '', ...extra });
       return [exit.code, stderr];
     };
@@ -137,7 +150,10 @@ describe('the commands', () => {
       expect.stringContaining('[SocketMissing]'),
     ]);
     expect(await said(['svid', 'fetch', '--socket', 'ftp://x'])).toEqual([3, expect.stringContaining('ftp')]);
-    expect(await said(['ca', 'show', '--state', '/none'])).toEqual([3, expect.stringContaining('start signet dev')]);
+    expect(await said(['ca', 'show', '--state', '/none'])).toEqual([
+      3,
+      expect.stringContaining('start signet dev'),
+    ]);
     expect(await said(['svid', 'fetch', '--nonsense'])).toEqual([2, expect.stringContaining('--nonsense')]);
     expect(await said(['svid', 'fetch', '-o', 'xml'])).toEqual([2, expect.stringContaining('json')]);
     expect(await said(['jwt', 'fetch'], env)).toEqual([2, expect.stringContaining('--audience')]);

@@ -1,5 +1,5 @@
 import { Command } from 'commander';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseCertificate, splitCertificates } from '../../identity/pki/certificate.js';
 import { encodePem } from '../../identity/pki/pem.js';
@@ -98,12 +98,18 @@ function writeSvids(directory: string, response: X509SVIDResponse): void {
       .map((certificate) => encodePem('CERTIFICATE', certificate))
       .join('');
   for (const [index, svid] of response.svids.entries()) {
-    const name = (kind: string): string => join(directory, kind);
-    writeFileSync(name(`svid.${index}.pem`), pem(svid.x509Svid));
-    // A file that is there already keeps its mode: `wx` semantics would refuse a refresh, so the mode is set by hand.
-    writeFileSync(name(`svid.${index}.key`), encodePem('PRIVATE KEY', svid.x509SvidKey), { mode: 0o600 });
-    writeFileSync(name(`bundle.${index}.pem`), pem(svid.bundle));
+    replaceFile(join(directory, `svid.${index}.pem`), pem(svid.x509Svid), 0o644);
+    replaceFile(join(directory, `svid.${index}.key`), encodePem('PRIVATE KEY', svid.x509SvidKey), 0o600);
+    replaceFile(join(directory, `bundle.${index}.pem`), pem(svid.bundle), 0o644);
   }
+}
+
+/** A new file takes the old one's place: writing into the old one would keep its mode, and show readers a part. */
+function replaceFile(path: string, text: string, mode: number): void {
+  const temporary = `${path}.new`;
+  rmSync(temporary, { force: true });
+  writeFileSync(temporary, text, { mode, flag: 'wx' });
+  renameSync(temporary, path);
 }
 
 function verifySvid(io: CliIo, file: string, options: VerifyOptions): void {
