@@ -14,7 +14,14 @@ export interface RpcLimits {
   readonly maxConnectionsPerListener: number;
   /** What a listener always gets, even when `maxConnections` is used up by others. */
   readonly reservedConnectionsPerListener: number;
-  /** A connection without a call is closed after this time, in milliseconds. */
+  /**
+   * Connections of one process to one listener, where the kernel says who connects: on a socket that many share, none
+   * of them takes all places.
+   */
+  readonly maxConnectionsPerProcess: number;
+  /** A connection that has not made a call by then is closed, in milliseconds. */
+  readonly firstCallMs: number;
+  /** A connection that is without a call for so long is closed, in milliseconds. */
   readonly idleMs: number;
   /** A unary handler that has not answered by then → DeadlineExceeded, in milliseconds. */
   readonly unaryDeadlineMs: number;
@@ -29,6 +36,8 @@ export const defaultLimits: RpcLimits = {
   maxConnections: 16_384,
   maxConnectionsPerListener: 512,
   reservedConnectionsPerListener: 16,
+  maxConnectionsPerProcess: 128,
+  firstCallMs: 60_000,
   idleMs: 10 * 60_000,
   unaryDeadlineMs: 30_000,
 };

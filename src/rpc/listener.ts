@@ -8,6 +8,7 @@ import type { Random } from '../lib/random.js';
 import { greet } from './authority/greet.js';
 import type { RewritingSocket } from './authority/rewriting-socket.js';
 import type { Connection, ConnectionPool, Share } from './connections.js';
+import type { RpcLimits } from './limits.js';
 import type { HeldPeerCredentials, PeerCredentialsReader } from './peer/reader.js';
 import { StatusError } from './service.js';
 import type { SocketFile } from './socket-file.js';
@@ -50,8 +51,7 @@ export interface ListenerParts {
   readonly inject: (socket: Socket) => void;
   /** The same for one whose client says an authority that Node refuses. */
   readonly injectRewritten: (stream: RewritingSocket, connectionId: string) => void;
-  /** How long a connection may take to its first call, in milliseconds. */
-  readonly idleMs: number;
+  readonly limits: Pick<RpcLimits, 'firstCallMs' | 'maxConnectionsPerProcess'>;
   /** The SETTINGS frame for clients that wait for it. */
   readonly settings: Buffer;
   readonly onClose: () => void;
@@ -68,6 +68,8 @@ export class UnixListener implements RpcListener {
   #file: SocketFile | undefined;
   #accepting = false;
   #closed: Promise<void> | undefined;
+  /** Connections of each process, where the kernel says whose they are. */
+  readonly #byProcess = new Map<number, number>();
   /** Connections before their first call. */
   readonly #greeting = new Set<Socket>();
   #refused = 0;
@@ -142,12 +144,18 @@ export class UnixListener implements RpcListener {
     let credentials: HeldPeerCredentials | undefined;
     socket.once('close', () => {
       pool.leave(this.#share);
-      credentials?.close();
+      if (credentials === undefined) return;
+      this.#leaveProcess(credentials.pid);
+      credentials.close();
     });
     try {
       credentials = this.#parts.reader?.read(socket);
     } catch (error) {
       this.#refuse(socket, error instanceof Error ? error.message : String(error));
+      return;
+    }
+    if (credentials !== undefined && !this.#enterProcess(credentials.pid)) {
+      this.#refuse(socket, `too many connections of process ${credentials.pid}`);
       return;
     }
     const connection: Connection = {
@@ -164,9 +172,22 @@ export class UnixListener implements RpcListener {
     this.#greet(socket, connection.peer.connectionId);
   }
 
+  /** Counts in any case, since leaving counts, too. */
+  #enterProcess(pid: number): boolean {
+    const count = (this.#byProcess.get(pid) ?? 0) + 1;
+    this.#byProcess.set(pid, count);
+    return count <= this.#parts.limits.maxConnectionsPerProcess;
+  }
+
+  #leaveProcess(pid: number): void {
+    const count = (this.#byProcess.get(pid) ?? 0) - 1;
+    if (count > 0) this.#byProcess.set(pid, count);
+    else this.#byProcess.delete(pid);
+  }
+
   #greet(socket: Socket, connectionId: string): void {
-    const { clock, idleMs, settings, inject, injectRewritten } = this.#parts;
-    const limit = clock.after(idleMs, () => socket.destroy());
+    const { clock, limits, settings, inject, injectRewritten } = this.#parts;
+    const limit = clock.after(limits.firstCallMs, () => socket.destroy());
     const done = (): void => {
       limit.cancel();
       this.#greeting.delete(socket);

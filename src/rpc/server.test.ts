@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
+import { once } from 'node:events';
 import { mkdtemp, readdir, rm, stat } from 'node:fs/promises';
 import { connect as connectHttp2 } from 'node:http2';
 import { connect } from 'node:net';
@@ -9,6 +10,7 @@ import { closed, rawConnection } from '../../test/support/sockets.js';
 import type { Logger } from '../lib/logger.js';
 import { silentLogger } from '../lib/logger.js';
 import { encodeFrame } from './authority/frames.js';
+import { encodeBlock } from './authority/hpack.js';
 import type { RpcConnection } from './client.js';
 import { RpcError, connectUnix } from './client.js';
 import { HealthService } from './gen/grpc/health/v1/health.js';
@@ -21,6 +23,9 @@ import type { RpcServer, RpcServerOptions } from './server.js';
 import { createRpcServer } from './server.js';
 import type { CallContext, MessageSink, Peer } from './service.js';
 import { StatusError } from './service.js';
+
+const preface = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
+const settings = encodeFrame({ type: 4, flags: 0, stream: 0 }, Buffer.alloc(0));
 
 let directory: string;
 const closers: (() => Promise<void> | void)[] = [];
@@ -422,6 +427,34 @@ describe('bounds', () => {
     for (const socket of kept) socket.destroy();
   });
 
+  it('refuses a connection above the bound of its process, where the kernel says which it is', async () => {
+    const server = serverWith({ limits: { maxConnectionsPerProcess: 2 } });
+    server.service(HealthService, { check: async () => ({ status: 1 }) });
+    const shared = await listen(server, { peerCredentials: true });
+    const [first, second] = await Promise.all([rawConnection(shared.path), rawConnection(shared.path)]);
+    await closed(await rawConnection(shared.path));
+    first.destroy();
+    while (shared.connections > 1) await new Promise((resolve) => setImmediate(resolve));
+    await dial().health().check({ service: '' });
+    expect(shared.connections).toBe(2);
+    second.destroy();
+  });
+
+  it('closes a connection that makes no call for too long, whatever else it says', async () => {
+    const clock = new FakeClock();
+    const server = serverWith({ clock, limits: { firstCallMs: 5000 } });
+    const listener = await listen(server);
+    const [silent, polite] = await Promise.all([rawConnection(listener.path), rawConnection(listener.path)]);
+    polite.write(Buffer.concat([preface, settings]));
+    await once(polite, 'data');
+    await clock.armed(2);
+    await clock.advance(4999);
+    expect(listener.connections).toBe(2);
+    await clock.advance(1);
+    await Promise.all([closed(silent), closed(polite)]);
+    expect(clock.timers).toBe(0);
+  });
+
   it('keeps a few places for each listener when the total is used up', async () => {
     const limits = { maxConnections: 3, maxConnectionsPerListener: 100, reservedConnectionsPerListener: 1 };
     const server = serverWith({ limits });
@@ -500,6 +533,52 @@ describe('bounds', () => {
     expect(await ended.promise).toMatchObject({ status: 'Cancelled' });
   });
 
+  it('holds little for a client that opens its windows wide and then never reads', async () => {
+    const server = serverWith();
+    let written = 0;
+    const stuck = Promise.withResolvers<undefined>();
+    server.service(HealthService, {
+      watch: async (_request, _context, sink) => {
+        for (;;) {
+          const write = sink.write(Buffer.alloc(64 * 1024));
+          const turn = new Promise<'waits'>((resolve) => setTimeout(() => resolve('waits'), 200));
+          if ((await Promise.race([write, turn])) === 'waits') stuck.resolve(undefined);
+          await write;
+          written++;
+        }
+      },
+    });
+    const listener = await listen(server);
+    const socket = await rawConnection(listener.path);
+    const window = Buffer.from([0x40, 0, 0, 0]);
+    const fields = {
+      ':method': 'POST',
+      ':scheme': 'http',
+      ':path': HealthService.watch.path,
+      ':authority': 'localhost',
+      'content-type': 'application/grpc',
+      te: 'trailers',
+    };
+    const block = encodeBlock(
+      Object.entries(fields).map(([name, value]) => ({ name, value, neverIndexed: false })),
+    );
+    socket.write(
+      Buffer.concat([
+        preface,
+        encodeFrame({ type: 4, flags: 0, stream: 0 }, Buffer.concat([Buffer.from([0, 4]), window])),
+        encodeFrame({ type: 8, flags: 0, stream: 0 }, window),
+        encodeFrame({ type: 1, flags: 4, stream: 1 }, block),
+        encodeFrame({ type: 0, flags: 1, stream: 1 }, Buffer.alloc(5)),
+      ]),
+    );
+    await stuck.promise;
+    // The kernel's buffer, and one message or two.
+    expect(written).toBeLessThan(20);
+    const free = await dial().health().watch({ service: '' })[Symbol.asyncIterator]().next();
+    expect(free.done).toBe(false);
+    socket.destroy();
+  });
+
   it('refuses to queue for a handler that does not await its writes', async () => {
     const server = serverWith();
     const outcome = Promise.withResolvers<PromiseSettledResult<void>[]>();
@@ -515,23 +594,24 @@ describe('bounds', () => {
     expect(rejected).toHaveLength(4);
   });
 
-  it('closes a connection without calls after the idle time', async () => {
+  it('closes a connection that has had no call for the idle time', async () => {
     const server = serverWith({ limits: { idleMs: 20 } });
+    server.service(HealthService, { check: async () => ({ status: 1 }) });
     const listener = await listen(server);
-    const socket = await rawConnection(listener.path);
-    await closed(socket);
+    const connection = dial();
+    await connection.health().check({ service: '' });
     while (listener.connections > 0) await new Promise((resolve) => setImmediate(resolve));
+    expect(await connection.health().check({ service: '' })).toEqual({ status: 1 });
   });
 
   it('gives everything back after 10,000 connections that were opened and left', async () => {
-    const server = serverWith();
+    const server = serverWith({ limits: { maxConnectionsPerProcess: 1000 } });
     server.service(HealthService, { check: async () => ({ status: 1 }) });
     const listener = await listen(server, { peerCredentials: true, maxConnections: 1000 });
     await dial().health().check({ service: '' });
     const descriptors = async () => (await readdir('/proc/self/fd')).length;
     const before = await descriptors();
-    const settings = encodeFrame({ type: 4, flags: 0, stream: 0 }, Buffer.alloc(0));
-    const hello = Buffer.concat([Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'), settings]);
+    const hello = Buffer.concat([preface, settings]);
     // Nothing, half a hello, all of it, and HTTP/2 that breaks off inside a call.
     const said = [
       Buffer.alloc(0),

@@ -174,7 +174,7 @@ class GrpcServer implements RpcServer {
       logger: this.#logger.child({ listener: options.name }),
       inject: (socket) => this.#injector.injectConnection(socket),
       injectRewritten: (stream, connectionId) => this.#injectRewritten(stream, connectionId),
-      idleMs: this.#limits.idleMs,
+      limits: this.#limits,
       settings: this.#settings,
       onClose: () => this.#listeners.delete(listener),
     });
