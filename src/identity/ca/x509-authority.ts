@@ -1,3 +1,4 @@
+import { SignetError } from '../../lib/errors.js';
 import type { Random } from '../../lib/random.js';
 import type { KeyStore } from '../keys/key-store.js';
 import type { Certificate } from '../pki/certificate.js';
@@ -7,6 +8,7 @@ import { createIssuer, issueCa } from '../pki/issue.js';
 import type { Signer } from '../pki/keys.js';
 import { exportSpki } from '../pki/keys.js';
 import type { SpiffeId } from '../spiffe/id.js';
+import { spiffeId } from '../spiffe/id.js';
 import type { X509Authority } from './authority-set.js';
 import { checkTimely } from './authority-set.js';
 import type { CaSettings } from './config.js';
@@ -77,7 +79,9 @@ export async function mintX509Authority(options: MintOptions): Promise<X509Autho
   };
   const { upstream } = settings;
   const made = upstream === undefined ? await selfSign(signer, request) : await upstream.sign(request);
-  const certificate = checkAuthority(made, exportSpki(signer.publicKey), request);
+  const certificate = checkCertificate(made, exportSpki(signer.publicKey), request);
+  const intermediates = upstream === undefined ? [] : [made.certificate, ...made.intermediates];
+  await checkByProbe(signer, certificate, { ...made, intermediates }, request);
   return {
     kind: 'x509',
     id: certificate.subjectKeyId ?? '',
@@ -91,7 +95,7 @@ export async function mintX509Authority(options: MintOptions): Promise<X509Autho
     notBefore: certificate.notBefore,
     notAfter: certificate.notAfter,
     certificate: made.certificate,
-    intermediates: upstream === undefined ? [] : [made.certificate, ...made.intermediates],
+    intermediates,
     roots: made.roots,
   };
 }
@@ -111,27 +115,49 @@ async function selfSign(signer: Signer, request: UpstreamRequest): Promise<Upstr
 }
 
 /** Whoever made it, a certificate that would not be trusted is found here and not by the first workload. */
-function checkAuthority(made: UpstreamAnswer, spki: Uint8Array, request: UpstreamRequest): Certificate {
-  const fail = (problem: string, cause?: unknown): never => {
-    throw new CaError(
-      'SelfCheckFailed',
-      `the new x509 authority's certificate ${problem}`,
-      cause === undefined ? undefined : { cause },
-    );
-  };
+function checkCertificate(made: UpstreamAnswer, spki: Uint8Array, request: UpstreamRequest): Certificate {
   const certificate = parseCertificate(made.certificate);
-  if (Buffer.compare(certificate.spki, spki) !== 0) fail('is for another key');
-  if (!certificate.isCa || certificate.keyUsage?.has('keyCertSign') !== true) fail('may not sign SVIDs');
-  if ((certificate.subjectKeyId ?? '') === '') fail('has no subject key ID');
+  if (Buffer.compare(certificate.spki, spki) !== 0) fail('its certificate is for another key');
+  if ((certificate.subjectKeyId ?? '') === '') fail('its certificate has no subject key ID');
   const uris = certificate.uris.join(' ');
-  if (uris !== `spiffe://${request.trustDomain}`) fail(`names "${uris}" instead of its trust domain`);
-  if (certificate.notAfter > request.notAfter) fail('lives longer than was asked for');
-  try {
-    verifyChain({ chain: [made.certificate, ...made.intermediates], roots: made.roots, now: request.now });
-  } catch (error) {
-    fail(`does not verify under its roots: ${error instanceof Error ? error.message : ''}`, error);
-  }
+  if (uris !== `spiffe://${request.trustDomain}`)
+    fail(`its certificate names "${uris}" instead of its trust domain`);
+  if (certificate.notAfter > request.notAfter) fail('its certificate lives longer than was asked for');
   return certificate;
+}
+
+/**
+ * Signs an SVID that nobody gets and verifies it as a workload would: only with a leaf do the path lengths and name
+ * constraints of the upstream's certificates all come to bear.
+ */
+async function checkByProbe(
+  signer: Signer,
+  certificate: Certificate,
+  chain: Pick<UpstreamAnswer, 'intermediates' | 'roots'>,
+  request: UpstreamRequest,
+): Promise<void> {
+  try {
+    const issuer = createIssuer({ signer, certificate, profile: 'x509-svid' });
+    const probe = await issuer.issueSvid({
+      publicKeySpki: exportSpki(signer.publicKey),
+      spiffeId: spiffeId(request.trustDomain, '/signet/self-check'),
+      dnsNames: [],
+      serial: request.serial,
+      notBefore: certificate.notBefore,
+      notAfter: certificate.notAfter,
+    });
+    verifyChain({ chain: [probe, ...chain.intermediates], roots: chain.roots, now: request.now });
+  } catch (error) {
+    fail(`what it signs does not verify: ${SignetError.from(error).message}`, error);
+  }
+}
+
+function fail(problem: string, cause?: unknown): never {
+  throw new CaError(
+    'SelfCheckFailed',
+    `the new x509 authority cannot be used: ${problem}`,
+    cause === undefined ? undefined : { cause },
+  );
 }
 
 /** An authority ready to sign with `key`. Throws CaError `AuthorityKeyMismatch` when it is not the certificate's. */

@@ -174,7 +174,9 @@ export function hasCode(error: unknown, code: string): boolean {
 /** What went wrong, for a message: the words of the operating system. */
 export function reasonOf(error: unknown): string {
   if (hasCode(error, 'ENOSPC')) return 'the disk is full (ENOSPC)';
-  return error instanceof Error ? error.message : String(error);
+  return typeof error === 'object' && error !== null && 'message' in error
+    ? String(error.message)
+    : String(error);
 }
 
 function octal(mode: number): string {
