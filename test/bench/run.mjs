@@ -1,5 +1,6 @@
 // Runs the benchmarks and prints one table: `npm run bench [name…]`. Each bench file exports `run()` and gives rows
 // { name, value, unit, ratio?, target?, pass? }. A missed target is printed, never an exit status: this is a measurement.
+import '../support/run-typescript.mjs';
 import { readdirSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { dirname } from 'node:path';
@@ -10,7 +11,9 @@ const wanted = process.argv.slice(2);
 const files = readdirSync(here).filter((file) => file.endsWith('.bench.ts'));
 const chosen = files.filter((file) => wanted.length === 0 || wanted.some((name) => file.startsWith(name)));
 if (chosen.length === 0) {
-  console.error(`bench: no such benchmark; there are ${files.map((file) => file.replace('.bench.ts', '')).join(', ')}`);
+  console.error(
+    `bench: no such benchmark; there are ${files.map((file) => file.replace('.bench.ts', '')).join(', ')}`,
+  );
   process.exit(2);
 }
 

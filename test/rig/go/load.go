@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -42,37 +43,42 @@ func firstSVID(ctx context.Context, conn *grpc.ClientConn) (*workload.X509SVIDRe
 	return answer, err
 }
 
-// worker fetches until the deadline; the first answer of each worker is parsed, so a wrong one does not count as fast.
-func worker(ctx context.Context, socket string, fresh bool, deadline time.Time, record func(time.Duration)) error {
-	var conn *grpc.ClientConn
+// worker fetches until the deadline, from one socket after the other, as the workloads of many pods do; its first answer
+// is parsed, so a wrong one does not count as fast.
+func worker(ctx context.Context, sockets []string, fresh bool, deadline time.Time, record func(time.Duration)) error {
+	open := make([]*grpc.ClientConn, len(sockets))
 	defer func() {
-		if conn != nil {
-			conn.Close()
+		for _, conn := range open {
+			if conn != nil {
+				conn.Close()
+			}
 		}
 	}()
-	checked := false
-	for time.Now().Before(deadline) && ctx.Err() == nil {
+	for n := 0; time.Now().Before(deadline) && ctx.Err() == nil; n++ {
 		start := time.Now()
-		if conn == nil {
+		conn := &open[n%len(sockets)]
+		first := *conn == nil
+		if first {
 			var err error
-			if conn, err = dial(socket); err != nil {
+			if *conn, err = dial(sockets[n%len(sockets)]); err != nil {
 				return err
 			}
 		}
-		answer, err := firstSVID(ctx, conn)
+		answer, err := firstSVID(ctx, *conn)
 		if err != nil {
 			return err
 		}
-		record(time.Since(start))
-		if !checked {
-			checked = true
+		if fresh || !first { // with open connections, the one fetch that opened it is not meant
+			record(time.Since(start))
+		}
+		if n == 0 {
 			if _, err := x509svid.ParseRaw(answer.Svids[0].X509Svid, answer.Svids[0].X509SvidKey); err != nil {
 				return err
 			}
 		}
 		if fresh {
-			conn.Close()
-			conn = nil
+			(*conn).Close()
+			*conn = nil
 		}
 	}
 	return nil
@@ -88,21 +94,24 @@ func load(ctx context.Context, args []string) error {
 	if *mode != "connection" && *mode != "stream" {
 		return fmt.Errorf("-mode %q: want connection or stream", *mode)
 	}
+	sockets := strings.Split(*t.socket, ",")
 	run := func(length time.Duration) ([]float64, int, string, time.Duration) {
 		var mu sync.Mutex
 		var all []float64
 		failed, first := 0, ""
 		start := time.Now()
 		var wg sync.WaitGroup
-		for range *clients {
+		for n := range *clients {
 			wg.Go(func() {
-				var mine []float64
-				err := worker(ctx, *t.socket, *mode == "connection", start.Add(length), func(d time.Duration) {
-					mine = append(mine, float64(d.Nanoseconds())/1e6)
+				var took []float64
+				// Each worker begins with another socket.
+				mine := append(slices.Clone(sockets[n%len(sockets):]), sockets[:n%len(sockets)]...)
+				err := worker(ctx, mine, *mode == "connection", start.Add(length), func(d time.Duration) {
+					took = append(took, float64(d.Nanoseconds())/1e6)
 				})
 				mu.Lock()
 				defer mu.Unlock()
-				all = append(all, mine...)
+				all = append(all, took...)
 				if err != nil {
 					failed++
 					first = err.Error()

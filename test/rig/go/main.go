@@ -100,7 +100,7 @@ func newTarget(name string) target {
 	set := flag.NewFlagSet(name, flag.ExitOnError)
 	return target{
 		set:     set,
-		socket:  set.String("socket", "", "path of the Workload API socket; unset: SPIFFE_ENDPOINT_SOCKET"),
+		socket:  set.String("socket", "", "path of the Workload API socket (load: several, comma separated); unset: SPIFFE_ENDPOINT_SOCKET"),
 		timeout: set.Duration("timeout", 15*time.Second, "for commands that end by themselves"),
 	}
 }
