@@ -54,7 +54,7 @@ export const defaultAgentLimits: AgentLimits = {
   maxJwtSvidsPerRegistration: 100,
   maxRegistrations: 100_000,
   signBatch: 100,
-  signConcurrency: 2,
+  signConcurrency: 1,
   requestTimeoutMs: 30_000,
   signBackoff: { initialMs: 500, maxMs: 60_000 },
   connectBackoff: { initialMs: 100, maxMs: 15_000 },

@@ -41,7 +41,7 @@ interface Entry {
 /** One look at all SVIDs serves those that fall due within this time, in milliseconds. */
 const LOOK_GRANULARITY_MS = 1_000;
 /** How long keys are made before other work gets its turn, in milliseconds; and the most keys before that. */
-const TURN_MS = 8;
+const TURN_MS = 4;
 const TURN_KEYS = 16;
 /** RSA keys take about a thousand times longer than others: a batch must not wait for many. */
 const RSA_BATCH = 4;
@@ -58,6 +58,10 @@ export class X509Keeper {
   readonly #unreachable: Backoff;
   readonly #batchSize: number;
   #tainted: ReadonlySet<string> = new Set();
+  #svids = 0;
+  #failing = 0;
+  /** As of the last look, and of what came since. */
+  #nextExpiry: number | undefined;
   #signal: AbortSignal | undefined;
   #scheduled = false;
   #running = 0;
@@ -101,10 +105,10 @@ export class X509Keeper {
       const { svid } = entry;
       const renamed = !sameNames(entry.registration, registration);
       entry.registration = registration;
-      entry.failure = undefined;
+      this.#setFailure(entry, undefined);
       // A name that is no longer right must not be shown for another moment; anything else may serve till the new one
       // is there.
-      if (renamed && svid !== undefined) entry.svid = undefined;
+      if (renamed && svid !== undefined) this.#setSvid(entry, undefined);
     }
     this.#queue.add(registration.id, urgent ? Priority.RealTime : Priority.Warmup, true);
     this.#schedule();
@@ -112,6 +116,10 @@ export class X509Keeper {
 
   /** A registration that is no more: its SVID is not served from here on. */
   remove(id: string): void {
+    const entry = this.#entries.get(id);
+    if (entry === undefined) return;
+    this.#setSvid(entry, undefined);
+    this.#setFailure(entry, undefined);
     this.#entries.delete(id);
     this.#queue.remove(id);
   }
@@ -154,16 +162,24 @@ export class X509Keeper {
     failing: number;
     nextExpiry: number | undefined;
   } {
-    let svids = 0;
-    let failing = 0;
-    let nextExpiry: number | undefined;
-    for (const { svid, failure } of this.#entries.values()) {
-      if (failure !== undefined) failing++;
-      if (svid === undefined) continue;
-      svids++;
-      if (nextExpiry === undefined || svid.notAfter < nextExpiry) nextExpiry = svid.notAfter;
-    }
-    return { registrations: this.#entries.size, svids, queued: this.#queue.size, failing, nextExpiry };
+    return {
+      registrations: this.#entries.size,
+      svids: this.#svids,
+      queued: this.#queue.size,
+      failing: this.#failing,
+      nextExpiry: this.#nextExpiry,
+    };
+  }
+
+  /** The only places where these two change, so that counting them costs nothing. */
+  #setSvid(entry: Entry, svid: CachedSvid | undefined): void {
+    this.#svids += Number(svid !== undefined) - Number(entry.svid !== undefined);
+    entry.svid = svid;
+  }
+
+  #setFailure(entry: Entry, failure: SigningFailure | undefined): void {
+    this.#failing += Number(failure !== undefined) - Number(entry.failure !== undefined);
+    entry.failure = failure;
   }
 
   /** Looks at every SVID: what is due goes to the queue, what has expired goes away. */
@@ -173,6 +189,7 @@ export class X509Keeper {
     const { clock } = this.#options;
     const now = clock.now();
     let firstEvent: number | undefined;
+    let nextExpiry: number | undefined;
     for (const [id, entry] of this.#entries) {
       const { svid } = entry;
       if (svid === undefined) continue;
@@ -180,7 +197,7 @@ export class X509Keeper {
       if (reason !== undefined)
         this.#queue.add(id, reason === 'expired' ? Priority.Warmup : Priority.Background);
       if (reason === 'expired') {
-        entry.svid = undefined;
+        this.#setSvid(entry, undefined);
         this.#options.logger.warn('an X.509-SVID expired before it could be renewed', {
           registration: id,
           reason: entry.failure?.message,
@@ -188,9 +205,11 @@ export class X509Keeper {
         this.#options.onChange(entry.registration);
         continue;
       }
+      if (nextExpiry === undefined || svid.notAfter < nextExpiry) nextExpiry = svid.notAfter;
       const event = reason === undefined ? Math.min(svid.renewAt, svid.notAfter) : svid.notAfter;
       if (firstEvent === undefined || event < firstEvent) firstEvent = event;
     }
+    this.#nextExpiry = nextExpiry;
     this.#armLook(clock.monotonic() + lookAgainIn(firstEvent, now, LOOK_GRANULARITY_MS));
     this.#schedule();
   }
@@ -214,7 +233,10 @@ export class X509Keeper {
     if (now >= this.#pausedUntil) {
       while (this.#running < limits.signConcurrency && this.#queue.hasReady(now)) {
         this.#running++;
-        void this.#runBatch(this.#queue.take(this.#batchSize, now), signal, () => this.#running--);
+        // Callers that wait get a batch of their own: it comes back sooner than one filled up with others.
+        const least = this.#queue.hasReady(now, Priority.RealTime) ? Priority.RealTime : Priority.Background;
+        const ids = this.#queue.take(this.#batchSize, now, least);
+        void this.#runBatch(ids, signal, () => this.#running--);
       }
       // A caller that waits does not wait for the batches that are under way.
       while (this.#urgentRunning < 1 && this.#queue.hasReady(now, Priority.RealTime)) {
@@ -303,7 +325,7 @@ export class X509Keeper {
       const failure: SigningFailure = result.ok
         ? { code: 'SvidInvalid', message: '', ...problem, retryable: true }
         : { code: result.code, message: result.message, retryable: result.retryable };
-      entry.failure = failure;
+      this.#setFailure(entry, failure);
       this.#queue.refused(asked.id, clock.monotonic(), failure.retryable);
       logger.warn('no X.509-SVID for a registration', {
         registration: asked.id,
@@ -315,17 +337,19 @@ export class X509Keeper {
       onChange(entry.registration);
       return;
     }
-    entry.svid = packSvid(
+    const svid = packSvid(
       result,
       { spiffeId, revision: asked.revision, pkcs8: key.pkcs8 },
       { now, fraction: random.fraction(), sharing: this.#sharing },
     );
-    entry.failure = undefined;
+    this.#setSvid(entry, svid);
+    this.#setFailure(entry, undefined);
+    if (this.#nextExpiry === undefined || svid.notAfter < this.#nextExpiry) this.#nextExpiry = svid.notAfter;
     if (this.#tainted.has(result.authorityId)) {
       // Better than none, but to be replaced: with back-off, since the server signs with a tainted authority.
       this.#queue.refused(asked.id, clock.monotonic(), true);
     } else this.#queue.done(asked.id);
-    this.#lookBefore(entry.svid);
+    this.#lookBefore(svid);
     onChange(entry.registration);
   }
 
