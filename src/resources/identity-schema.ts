@@ -201,7 +201,7 @@ const identityFields: Fields<IdentityTemplate> = {
       {
         minLength: 1,
         maxLength: 2048,
-        pattern: '^(spiffe://|/|\\{\\{)',
+        pattern: '^(spiffe://|/)',
         form: 'begin with "spiffe://" or "/"',
       },
     ),

@@ -298,12 +298,63 @@ describe('the folder store', () => {
     expect(hintOf('db')).toBe('mended');
   });
 
+  it('keeps the last good version of an object that becomes invalid', async () => {
+    write('a.yaml', identity('web'));
+    await open();
+    write('a.yaml', identity('web', 'new').replace('hint:', 'hnt:'));
+    await until(() => store?.problems.value.length === 1);
+    expect(hintOf('web')).toBe('h');
+    expect(store?.problems.value[0]).toEqual({
+      file: file('a.yaml'),
+      line: 7,
+      column: 3,
+      severity: 'error',
+      object: 'WorkloadIdentity payments/web',
+      path: 'spec.hnt',
+      message:
+        'there is no field "hnt" (the last good version of WorkloadIdentity payments/web stays in force)',
+      fix: 'did you mean hint?',
+    });
+    expect(batches).toEqual([]);
+    // Another edit of the file leaves it so.
+    write('a.yaml', `${identity('web', 'newer').replace('hint:', 'hnt:')}---\n${identity('db')}`);
+    await until(() => hintOf('db') === 'h');
+    expect(hintOf('web')).toBe('h');
+    write('a.yaml', identity('web', 'mended') + '---\n' + identity('db'));
+    await until(() => hintOf('web') === 'mended');
+    await until(() => store?.problems.value.length === 0);
+  });
+
+  it('says what is wrong between files', async () => {
+    write(
+      'td.yaml',
+      'apiVersion: signet.dev/v1alpha1\nkind: TrustDomain\nmetadata:\n  name: td\nspec:\n  name: example.org\n',
+    );
+    write('a.yaml', `# first\n${account('x')}---\n${identity('web').replace('hint: h', 'x509TTL: 48h')}`);
+    await open();
+    expect(names('WorkloadIdentity')).toEqual(['web']);
+    expect(store?.problems.value).toMatchObject([
+      {
+        file: file('a.yaml'),
+        line: 14,
+        column: 3,
+        path: 'spec.x509TTL',
+        object: 'WorkloadIdentity payments/web',
+      },
+    ]);
+    write(
+      'td.yaml',
+      'apiVersion: signet.dev/v1alpha1\nkind: TrustDomain\nmetadata:\n  name: td\nspec:\n  name: example.org\n  ttls:\n    authority: 72h\n',
+    );
+    await until(() => store?.problems.value.length === 0);
+  });
+
   it('leaves out a new object that is broken, and says where', async () => {
     write('a.yaml', identity('web'));
     await open();
     write(
       'b.yaml',
-      `${identity('good')}---\napiVersion: signet.dev/v1alpha1\nkind: WorkloadIdentity\nmetadata:\n  name: Bad_Name\n`,
+      `${identity('good')}---\napiVersion: signet.dev/v1alpha1\nkind: WorkloadIdentity\nmetadata:\n  name: Bad_Name\nspec: {}\n`,
     );
     await until(() => store?.problems.value.length === 1);
     expect(names('WorkloadIdentity')).toEqual(['good', 'web']);
