@@ -114,7 +114,10 @@ function readElement(bytes: Uint8Array, start: number, depth: number, what: stri
 function checkForm(bytes: Uint8Array, tag: number, at: number, length: number, what: string): void {
   if ((tag & 0x1f) === 0x1f)
     refuse('DerInvalid', `${what} uses a multi-byte tag, which no X.509 structure has`);
-  if ((tag & 0xc0) !== 0) return;
+  // Universal or context-specific; application and private tags exist in no X.509 structure.
+  if ((tag & 0x40) !== 0)
+    refuse('DerInvalid', `${what} has the tag 0x${tag.toString(16)}, which X.509 never uses`);
+  if ((tag & 0x80) !== 0) return;
   const mustNest = (tag & 0x1e) === 0x10;
   if (mustNest !== ((tag & 0x20) !== 0)) {
     refuse('DerInvalid', `${what} is not DER: tag 0x${tag.toString(16)} has the wrong form`);
