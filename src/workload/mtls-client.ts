@@ -1,12 +1,12 @@
 import type { IncomingMessage } from 'node:http';
 import { Agent, request as httpsRequest, type RequestOptions } from 'node:https';
-import { connect, type ConnectionOptions, type TLSSocket } from 'node:tls';
+import type { ConnectionOptions, TLSSocket } from 'node:tls';
 import { SignetError } from '../lib/errors.js';
 import type { SpiffeId } from '../identity/spiffe/id.js';
 import type { PeerAuthorizer } from './authorizer.js';
 import { WorkloadError } from './errors.js';
-import { peerIdOf, verifySocket } from './peer.js';
-import { tlsClientOptions } from './tls-client.js';
+import { peerIdOf } from './peer.js';
+import { openTls } from './tls-client.js';
 import type { X509Source } from './x509-source.js';
 
 export interface MtlsRequest {
@@ -78,25 +78,37 @@ class VerifyingAgent extends Agent {
 
   override createConnection(options: RequestOptions): TLSSocket {
     const { host, port, servername } = options as ConnectionOptions;
-    const socket = connect({
+    return openTls(this.#source, this.#authorize, {
       ...(host === undefined ? {} : { host }),
       ...(port === undefined ? {} : { port }),
       ...(servername === undefined ? {} : { servername }),
-      ...tlsClientOptions(this.#source, this.#authorize),
     });
-    // Notes who it is; the check before has already let it in.
-    socket.once('secureConnect', () => {
-      try {
-        verifySocket(socket, this.#source, this.#authorize);
-      } catch (error) {
-        socket.destroy(error as Error);
-      }
-    });
-    return socket;
   }
 }
 
-function send(agent: Agent, url: URL, request: MtlsRequest, limit: number): Promise<MtlsResponse> {
+async function send(agent: Agent, url: URL, request: MtlsRequest, limit: number): Promise<MtlsResponse> {
+  try {
+    return await sendOnce(agent, url, request, limit);
+  } catch (error) {
+    // The server may close an idle connection just when we use it again; nothing was answered, so once more is safe for
+    // methods that may be repeated (RFC 9110 §9.2.2).
+    if (!(error instanceof StaleConnectionError) || !REPEATABLE.has(request.method ?? 'GET')) {
+      throw error instanceof StaleConnectionError ? error.cause : error;
+    }
+    try {
+      return await sendOnce(agent, url, request, limit);
+    } catch (again) {
+      throw again instanceof StaleConnectionError ? again.cause : again;
+    }
+  }
+}
+
+const REPEATABLE = new Set(['GET', 'HEAD', 'OPTIONS', 'PUT', 'DELETE']);
+
+/** A connection from the pool that turned out to be closed. */
+class StaleConnectionError extends Error {}
+
+function sendOnce(agent: Agent, url: URL, request: MtlsRequest, limit: number): Promise<MtlsResponse> {
   return new Promise((resolve, reject) => {
     const { method = 'GET', headers = {}, body, signal } = request;
     const length = body === undefined ? {} : { 'content-length': Buffer.byteLength(body) };
@@ -110,7 +122,10 @@ function send(agent: Agent, url: URL, request: MtlsRequest, limit: number): Prom
         });
       },
     );
-    outgoing.once('error', reject);
+    outgoing.once('error', (error: NodeJS.ErrnoException) => {
+      const stale = outgoing.reusedSocket && (error.code === 'ECONNRESET' || error.code === 'EPIPE');
+      reject(stale ? new StaleConnectionError(error.message, { cause: error }) : error);
+    });
     outgoing.end(body);
   });
 }

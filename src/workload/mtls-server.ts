@@ -5,7 +5,7 @@ import type { SpiffeId } from '../identity/spiffe/id.js';
 import { authorizeAny, type PeerAuthorizer } from './authorizer.js';
 import type { RequestAuthorizer } from './http-authorizer.js';
 import { peerIdOf } from './peer.js';
-import { guardServer, HANDSHAKE_TIMEOUT_MS, type GuardOptions } from './tls-server.js';
+import { guardServer, type GuardOptions } from './tls-server.js';
 import { tlsServerOptions } from './tls-options.js';
 import type { X509Source } from './x509-source.js';
 
@@ -36,8 +36,7 @@ export function createMtlsServer(
 ): Server {
   const requests = typeof authorizer === 'function' ? undefined : authorizer;
   const peers = typeof authorizer === 'function' ? authorizer : authorizeAny;
-  const settings = { ...tlsServerOptions(source), handshakeTimeout: HANDSHAKE_TIMEOUT_MS };
-  const server = createServer(settings, (request, response) => {
+  const server = createServer(tlsServerOptions(source), (request, response) => {
     const peer = peerIdOf(request.socket);
     if (peer === undefined) {
       refuse(response, 'the connection has no verified peer');

@@ -1,12 +1,14 @@
 import { afterEach, describe, expect, it } from '@jest/globals';
+import { credentials, Server as GrpcServer, ServerCredentials } from '@grpc/grpc-js';
 import { once } from 'node:events';
 import { createServer as createHttp2Server, connect as connectHttp2 } from 'node:http2';
-import { createServer as createHttpsServer, request as httpsRequest } from 'node:https';
+import { Agent as HttpsAgent, createServer as createHttpsServer, request as httpsRequest } from 'node:https';
 import type { AddressInfo, Server as NetServer } from 'node:net';
 import { connect as connectPlainTls, createServer as createPlainTlsServer } from 'node:tls';
 import { FakeWorkloadApi, x509Answer } from '../../test/support/fake-workload-api.js';
 import { TestAuthority, type TestSvid } from '../../test/support/test-authority.js';
 import { compilePolicySet } from '../access/policy/policy-set.js';
+import { HealthClient, HealthService, type HealthCheckResponse } from '../rpc/gen/grpc/health/v1/health.js';
 import { encodePem } from '../identity/pki/pem.js';
 import {
   authorizeAny,
@@ -323,6 +325,115 @@ describe('mutual TLS', () => {
     const plainPort = await listen(plain);
     const socket = await connectTls(order.source, authorizeAny, { host: '127.0.0.1', port: plainPort });
     expect(((await once(socket, 'data')) as [Buffer])[0].toString()).toBe('hello');
+  });
+});
+
+describe('chains and pools', () => {
+  it('take an SVID of an intermediate authority, at both ends', async () => {
+    const root = await TestAuthority.create('example.org');
+    const issuing = await TestAuthority.create('example.org', root);
+    const server = await workload(await issuing.issue(PAYMENT), [root]);
+    const order = await workload(await issuing.issue(ORDER), [root]);
+    expect(order.source.svid().chain).toHaveLength(2);
+    const https = createMtlsServer(server.source, authorizeId(ORDER), (_, response) => response.end('ok'));
+    const port = await listen(https);
+    const client = createMtlsClient(order.source, authorizeId(PAYMENT));
+    cleanups.push(() => client.close());
+    expect((await client.request(`https://127.0.0.1:${port}/`)).body.toString()).toBe('ok');
+  });
+
+  it('never lend a connection that one authorizer has accepted to another', async () => {
+    const { authority, port } = await shop();
+    const order = await workload(await authority.issue(ORDER), [authority]);
+    const agent = new HttpsAgent({ keepAlive: true });
+    cleanups.push(() => agent.destroy());
+    const get = (authorize: PeerAuthorizer): Promise<number | undefined> =>
+      new Promise((resolve, reject) => {
+        const options = { agent, host: '127.0.0.1', port, ...tlsClientOptions(order.source, authorize) };
+        httpsRequest(options, (response) => {
+          response.resume().once('end', () => resolve(response.statusCode));
+        })
+          .once('error', reject)
+          .end();
+      });
+    expect(await get(authorizeId(PAYMENT))).toBe(200);
+    await expect(get(authorizeId(ORDER))).rejects.toMatchObject({ code: 'PeerNotAuthorized' });
+  });
+
+  it('send a request again, once, when a kept connection was closed under it', async () => {
+    const authority = await TestAuthority.create('example.org');
+    const server = await workload(await authority.issue(PAYMENT), [authority]);
+    const order = await workload(await authority.issue(ORDER), [authority]);
+    let requests = 0;
+    const https = createMtlsServer(server.source, authorizeAny, (request, response) => {
+      requests++;
+      // The second request on a connection meets a server that closes it without an answer.
+      if (requests === 2 || request.method === 'POST') request.socket.destroy();
+      else response.end('ok');
+    });
+    const port = await listen(https);
+    const client = createMtlsClient(order.source, authorizeId(PAYMENT));
+    cleanups.push(() => client.close());
+    const url = `https://127.0.0.1:${port}/`;
+    await client.request(url);
+    expect((await client.request(url)).status).toBe(200);
+    expect(requests).toBe(3);
+    await expect(client.request(url, { method: 'POST' })).rejects.toMatchObject({ code: 'ECONNRESET' });
+    expect(requests).toBe(4);
+  });
+
+  it('bound what a server may answer', async () => {
+    const { authority, port } = await shop();
+    const order = await workload(await authority.issue(ORDER), [authority]);
+    const client = createMtlsClient(order.source, authorizeAny, { maxResponseBytes: 10 });
+    cleanups.push(() => client.close());
+    await expect(client.request(`https://127.0.0.1:${port}/`)).rejects.toMatchObject({
+      code: 'ResponseTooLarge',
+    });
+  });
+
+  it('carry gRPC: the server is handed verified sockets, the client checks the server', async () => {
+    const authority = await TestAuthority.create('example.org');
+    const server = await workload(await authority.issue(PAYMENT), [authority]);
+    const order = await workload(await authority.issue(ORDER), [authority]);
+    const grpc = new GrpcServer();
+    grpc.addService(HealthService, {
+      check: (_: unknown, callback: (error: null, value: HealthCheckResponse) => void) =>
+        callback(null, { status: 1 }),
+    });
+    const injector = grpc.createConnectionInjector(ServerCredentials.createInsecure());
+    cleanups.push(() => {
+      injector.destroy();
+      grpc.forceShutdown();
+    });
+    const tls = createTlsServer(
+      server.source,
+      authorizeId(ORDER),
+      (socket) => injector.injectConnection(socket),
+      {
+        ALPNProtocols: ['h2'],
+      },
+    );
+    const port = await listen(tls);
+    const call = (authorize: PeerAuthorizer): Promise<HealthCheckResponse> => {
+      const { ca, key, cert, checkServerIdentity } = tlsClientOptions(order.source, authorize);
+      const material = [ca, key, cert].map((pem) => Buffer.from([pem].flat().map(String).join(''))) as [
+        Buffer,
+        Buffer,
+        Buffer,
+      ];
+      const checked = checkServerIdentity === undefined ? {} : { checkServerIdentity };
+      const client = new HealthClient(`127.0.0.1:${port}`, credentials.createSsl(...material, checked));
+      cleanups.push(() => client.close());
+      return new Promise((resolve, reject) => {
+        client.check({ service: '' }, (error, answer) => {
+          if (error === null) resolve(answer);
+          else reject(error);
+        });
+      });
+    };
+    expect(await call(authorizeId(PAYMENT))).toEqual({ status: 1 });
+    await expect(call(authorizeId(ORDER))).rejects.toThrow(/is not spiffe/);
   });
 });
 

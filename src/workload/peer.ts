@@ -66,14 +66,23 @@ export function chainOf(leaf: LinkedCertificate | undefined): readonly Uint8Arra
 // On the socket itself and not in a map, because http2 shows its users a proxy of the socket.
 const PEER = Symbol('signet.peer');
 
-/** Verifies the other end of a socket whose handshake is done, and notes who it is. Throws PeerError. */
+/**
+ * Verifies the client at the other end of a server's socket whose handshake is done, and notes who it is.
+ *
+ * @throws PeerError
+ */
 export function verifySocket(socket: TLSSocket, source: TrustSource, authorize: PeerAuthorizer): SpiffeId {
   if (socket.isSessionReused()) {
     throw new PeerError('PeerSessionResumed', 'the TLS session was resumed; connect anew');
   }
-  const id = verifyPeer(chainOf(socket.getPeerX509Certificate()), source, authorize);
-  Object.defineProperty(socket, PEER, { value: id });
+  const id = verifyPeer(chainOf(socket.getPeerCertificate(true)), source, authorize);
+  notePeer(socket, id);
   return id;
+}
+
+/** Notes who is at the other end. */
+export function notePeer(socket: TLSSocket, id: SpiffeId): void {
+  Object.defineProperty(socket, PEER, { value: id });
 }
 
 /**

@@ -1,9 +1,10 @@
+import { once } from 'node:events';
 import { connect, type ConnectionOptions, type PeerCertificate, type TLSSocket } from 'node:tls';
-import { SignetError } from '../lib/errors.js';
+import type { SpiffeId } from '../identity/spiffe/id.js';
 import { systemRandom } from '../lib/random.js';
 import type { PeerAuthorizer } from './authorizer.js';
 import { PeerError } from './errors.js';
-import { chainOf, verifyPeer, verifySocket } from './peer.js';
+import { chainOf, notePeer, verifyPeer } from './peer.js';
 import { tlsMaterial } from './tls-options.js';
 import type { X509Source } from './x509-source.js';
 
@@ -17,16 +18,31 @@ export interface TlsClientOptions extends ConnectionOptions {
  * this moment, and a server that is verified by its SPIFFE ID instead of its host name, before the first byte is sent.
  * Ask anew for each connection: the SVID in them does not rotate. For connections that are pooled, there is
  * {@link createMtlsClient}.
+ *
+ * @throws WorkloadError of `source.svid()`
  */
 export function tlsClientOptions(source: X509Source, authorize: PeerAuthorizer): TlsClientOptions {
+  return optionsFor(source, authorize, () => undefined);
+}
+
+function optionsFor(
+  source: X509Source,
+  authorize: PeerAuthorizer,
+  verified: (peer: SpiffeId) => void,
+): TlsClientOptions {
   return {
     ...tlsMaterial(source),
-    // A bundle may hold an authority that is no root.
-    allowPartialTrustChain: true,
     rejectUnauthorized: true,
     // Node asks this after the chain was checked against `ca` and before anything is handed over.
-    checkServerIdentity: (_host: string, certificate: PeerCertificate) =>
-      refusal(certificate, source, authorize),
+    checkServerIdentity: (_host: string, certificate: PeerCertificate) => {
+      try {
+        verified(verifyPeer(chainOf(certificate), source, authorize));
+        return undefined;
+      } catch (thrown) {
+        if (thrown instanceof PeerError) return thrown;
+        return new PeerError('PeerSvidInvalid', 'the peer could not be checked', { cause: thrown });
+      }
+    },
     // A resumed session would skip the check above. Said explicitly, it keeps the agents' session caches out.
     session: undefined,
     maxCachedSessions: 0,
@@ -36,49 +52,40 @@ export function tlsClientOptions(source: X509Source, authorize: PeerAuthorizer):
   };
 }
 
-function refusal(
-  certificate: PeerCertificate,
-  source: X509Source,
-  authorize: PeerAuthorizer,
-): Error | undefined {
-  try {
-    verifyPeer(chainOf(certificate), source, authorize);
-    return undefined;
-  } catch (thrown) {
-    if (thrown instanceof PeerError) return thrown;
-    return new PeerError('PeerSvidInvalid', 'the peer could not be checked', { cause: thrown });
-  }
-}
-
 /** Where to connect to, as for `tls.connect`. */
 export type TlsConnectOptions = Pick<
   ConnectionOptions,
   'host' | 'port' | 'path' | 'servername' | 'ALPNProtocols' | 'socket'
 >;
 
+/** A socket that connects; from `secureConnect` on {@link peerIdOf} knows the server. */
+export function openTls(
+  source: X509Source,
+  authorize: PeerAuthorizer,
+  options: TlsConnectOptions,
+): TLSSocket {
+  let peer: SpiffeId | undefined;
+  const socket = connect({ ...options, ...optionsFor(source, authorize, (verified) => (peer = verified)) });
+  socket.once('secureConnect', () => {
+    // Fails closed: what connected without the check (a session that was resumed after all) is not used.
+    if (peer !== undefined && !socket.isSessionReused()) notePeer(socket, peer);
+    else socket.destroy(new PeerError('PeerSessionResumed', 'the server was not checked; connect anew'));
+  });
+  return socket;
+}
+
 /**
  * Opens a connection to a server whose SPIFFE ID the authorizer lets in. Resolves after the handshake, when
  * {@link peerIdOf} knows the server.
  *
- * @throws PeerError; errors of the network and of TLS as Node raises them
+ * @throws PeerError; WorkloadError of `source.svid()`; errors of the network and of TLS as Node raises them
  */
-export function connectTls(
+export async function connectTls(
   source: X509Source,
   authorize: PeerAuthorizer,
   options: TlsConnectOptions,
 ): Promise<TLSSocket> {
-  return new Promise((resolve, reject) => {
-    const socket = connect({ ...options, ...tlsClientOptions(source, authorize) });
-    socket.once('error', reject);
-    socket.once('secureConnect', () => {
-      socket.off('error', reject);
-      try {
-        verifySocket(socket, source, authorize);
-        resolve(socket);
-      } catch (thrown) {
-        socket.destroy();
-        reject(SignetError.from(thrown));
-      }
-    });
-  });
+  const socket = openTls(source, authorize, options);
+  await once(socket, 'secureConnect');
+  return socket;
 }

@@ -1,4 +1,9 @@
-import type { SecureContextOptions, TlsOptions } from 'node:tls';
+import {
+  createSecureContext,
+  type SecureContext,
+  type SecureContextOptions,
+  type TlsOptions,
+} from 'node:tls';
 import { constants } from 'node:crypto';
 import { encodePem } from '../identity/pki/pem.js';
 import type { X509Source } from './x509-source.js';
@@ -8,10 +13,12 @@ export interface TlsMaterial {
   readonly key: string;
   readonly cert: string;
   /**
-   * The authorities of every trust domain that we know: a first sieve by TLS itself. That an authority vouches only for
-   * its own trust domain is checked after it, by ours.
+   * The authorities of every trust domain that we know: what a server names to its clients, and a first sieve. That an
+   * authority vouches only for its own trust domain is checked by us.
    */
   readonly ca: string[];
+  /** A bundle may hold an authority that is no root. */
+  readonly allowPartialTrustChain: true;
   readonly minVersion: 'TLSv1.3';
   /** No session tickets: a resumed session would let in a peer whose SVID is over, or was never checked for this use. */
   readonly secureOptions: number;
@@ -26,6 +33,7 @@ export function tlsMaterial(source: X509Source): TlsMaterial {
     ca: source
       .bundles()
       .flatMap(({ x509Authorities }) => x509Authorities.map((der) => encodePem('CERTIFICATE', der))),
+    allowPartialTrustChain: true,
     minVersion: 'TLSv1.3',
     secureOptions: constants.SSL_OP_NO_TICKET,
   };
@@ -40,4 +48,9 @@ export function tlsMaterial(source: X509Source): TlsMaterial {
  */
 export function tlsServerOptions(source: X509Source): TlsOptions & SecureContextOptions {
   return { ...tlsMaterial(source), requestCert: true, rejectUnauthorized: true };
+}
+
+/** The context of the handshakes of this moment. */
+export function serverContext(source: X509Source): SecureContext {
+  return createSecureContext({ ...tlsMaterial(source), sessionIdContext: 'signet' });
 }

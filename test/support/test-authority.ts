@@ -1,6 +1,12 @@
 import { parseCertificate } from '../../src/identity/pki/certificate.js';
 import { createIssuer, issueCa, type Issuer } from '../../src/identity/pki/issue.js';
-import { exportPkcs8, exportSpki, generateKeyPair, signerOf } from '../../src/identity/pki/keys.js';
+import {
+  exportPkcs8,
+  exportSpki,
+  generateKeyPair,
+  signerOf,
+  type Signer,
+} from '../../src/identity/pki/keys.js';
 import { parseSpiffeId } from '../../src/identity/spiffe/id.js';
 import { systemRandom } from '../../src/lib/random.js';
 
@@ -18,19 +24,26 @@ export class TestAuthority {
   readonly certificate: Uint8Array;
   readonly keyId: string;
   readonly #issuer: Issuer;
+  readonly #signer: Signer;
+  /** Sent after each leaf: this authority, when another one signed it. */
+  readonly #below: readonly Uint8Array[];
 
-  private constructor(certificate: Uint8Array, issuer: Issuer) {
+  private constructor(certificate: Uint8Array, issuer: Issuer, signer: Signer, below: readonly Uint8Array[]) {
     this.certificate = certificate;
     this.keyId = parseCertificate(certificate).subjectKeyId ?? '';
     this.#issuer = issuer;
+    this.#signer = signer;
+    this.#below = below;
   }
 
-  static async create(trustDomain: string): Promise<TestAuthority> {
+  /** A root, or an intermediate under `parent`. */
+  static async create(trustDomain: string, parent?: TestAuthority): Promise<TestAuthority> {
     const pair = await generateKeyPair('ec-p256');
     const signer = signerOf(pair);
     const now = Date.now();
     const der = await issueCa({
-      signer,
+      signer: parent === undefined ? signer : parent.#signer,
+      ...(parent === undefined ? {} : { issuerCertificate: parseCertificate(parent.certificate) }),
       subjectPublicKey: pair.publicKey,
       trustDomain,
       serial: systemRandom.bytes(16),
@@ -40,13 +53,15 @@ export class TestAuthority {
     return new TestAuthority(
       der,
       createIssuer({ signer, certificate: parseCertificate(der), profile: 'x509-svid' }),
+      signer,
+      parent === undefined ? [] : [der, ...parent.#below],
     );
   }
 
   async issue(spiffeId: string, validity: { notBefore?: number; notAfter?: number } = {}): Promise<TestSvid> {
     const pair = await generateKeyPair('ec-p256');
     const now = Date.now();
-    const chain = await this.#issuer.issueSvid({
+    const leaf = await this.#issuer.issueSvid({
       publicKeySpki: exportSpki(pair.publicKey),
       spiffeId: parseSpiffeId(spiffeId),
       dnsNames: [],
@@ -54,6 +69,7 @@ export class TestAuthority {
       notBefore: validity.notBefore ?? now - MINUTE,
       notAfter: validity.notAfter ?? now + 60 * MINUTE,
     });
+    const chain = Buffer.concat([leaf, ...this.#below]);
     return { spiffeId, chain, key: exportPkcs8(pair.privateKey) };
   }
 }
