@@ -22,11 +22,6 @@ const nameByCode: ReadonlyMap<number, StatusName> = new Map(
   Object.entries(codeByName).map(([name, code]) => [code, name as StatusName]),
 );
 
-/** The number that goes over the wire (grpc/doc/statuscodes.md). */
-export function statusCode(name: StatusName): codes {
-  return codeByName[name];
-}
-
 /** The name of a code; those we never send (Unknown, OutOfRange, DataLoss) read as `Internal`. */
 export function statusName(code: number): StatusName {
   return nameByCode.get(code) ?? 'Internal';

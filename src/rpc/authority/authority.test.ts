@@ -12,7 +12,7 @@ import { Flag, FrameType, PREFACE, encodeFrame, readFrameHeader } from './frames
 import { HeaderBlockError, HpackDecoder, encodeBlock } from './hpack.js';
 import { decodeHuffman } from './huffman.js';
 import { isLegalAuthority } from './legal.js';
-import { sniff } from './sniff.js';
+import { findSettingsAck, sniff } from './sniff.js';
 
 const closers: (() => Promise<void> | void)[] = [];
 afterEach(async () => {
@@ -359,6 +359,7 @@ describe('the filter', () => {
         (frames, tail, size) => {
           const bytes = Buffer.concat([PREFACE, ...frames, tail]);
           sniff(bytes);
+          findSettingsAck(bytes);
           let whole: Buffer | undefined;
           try {
             whole = filtered([bytes]);
@@ -391,50 +392,22 @@ describe('sniff', () => {
   const first = (authority: string | undefined) => headers(encodeBlock(request(authority)));
 
   it.each([
-    ['nothing', Buffer.alloc(0), { verdict: 'more', waiting: false }],
-    ['a part of the preface', PREFACE.subarray(0, 7), { verdict: 'more', waiting: false }],
-    ['the preface alone', PREFACE, { verdict: 'more', waiting: false }],
-    [
-      'settings cut off',
-      Buffer.concat([PREFACE, settings.subarray(0, 5)]),
-      { verdict: 'more', waiting: false },
-    ],
-    ['settings, and then silence', Buffer.concat([PREFACE, settings]), { verdict: 'more', waiting: true }],
-    ['HTTP/1.1', Buffer.from('GET / HTTP'), { verdict: 'plain', settingsAckAt: undefined }],
-    [
-      'a legal call',
-      Buffer.concat([PREFACE, settings, first('localhost')]),
-      { verdict: 'plain', settingsAckAt: undefined },
-    ],
-    [
-      'half a call',
-      Buffer.concat([PREFACE, settings, first('localhost').subarray(0, 20)]),
-      { verdict: 'more', waiting: false, settingsAckAt: undefined },
-    ],
-    [
-      'a socket path',
-      Buffer.concat([PREFACE, settings, first('/a/b')]),
-      { verdict: 'rewrite', settingsAckAt: undefined },
-    ],
-    [
-      'an empty authority',
-      Buffer.concat([PREFACE, settings, first('')]),
-      { verdict: 'rewrite', settingsAckAt: undefined },
-    ],
-    [
-      'no authority',
-      Buffer.concat([PREFACE, settings, first(undefined)]),
-      { verdict: 'rewrite', settingsAckAt: undefined },
-    ],
-    [
-      'a block in pieces',
-      Buffer.concat([PREFACE, settings, headers(Buffer.from([0x83]), 1, 0)]),
-      { verdict: 'rewrite', settingsAckAt: undefined },
-    ],
+    ['nothing', Buffer.alloc(0), 'more'],
+    ['a part of the preface', PREFACE.subarray(0, 7), 'more'],
+    ['the preface alone', PREFACE, 'more'],
+    ['settings cut off', Buffer.concat([PREFACE, settings.subarray(0, 5)]), 'more'],
+    ['settings, and then silence', Buffer.concat([PREFACE, settings]), 'waiting'],
+    ['HTTP/1.1', Buffer.from('GET / HTTP'), 'plain'],
+    ['a legal call', Buffer.concat([PREFACE, settings, first('localhost')]), 'plain'],
+    ['half a call', Buffer.concat([PREFACE, settings, first('localhost').subarray(0, 20)]), 'more'],
+    ['a socket path', Buffer.concat([PREFACE, settings, first('/a/b')]), 'rewrite'],
+    ['an empty authority', Buffer.concat([PREFACE, settings, first('')]), 'rewrite'],
+    ['no authority', Buffer.concat([PREFACE, settings, first(undefined)]), 'rewrite'],
+    ['a block in pieces', Buffer.concat([PREFACE, settings, headers(Buffer.from([0x83]), 1, 0)]), 'rewrite'],
     [
       'a PING first',
       Buffer.concat([PREFACE, settings, encodeFrame({ type: 6, flags: 0, stream: 0 }, Buffer.alloc(8))]),
-      { verdict: 'rewrite', settingsAckAt: undefined },
+      'rewrite',
     ],
     [
       'an acknowledgement',
@@ -444,9 +417,18 @@ describe('sniff', () => {
         encodeFrame({ type: 4, flags: 1, stream: 0 }, Buffer.alloc(0)),
         first('a'),
       ]),
-      { verdict: 'plain', settingsAckAt: 33 },
+      'plain',
     ],
   ])('says of %s what to do', (_what, bytes, verdict) => {
-    expect(sniff(bytes)).toEqual(verdict);
+    expect(sniff(bytes)).toBe(verdict);
+  });
+
+  it('finds the first acknowledgement wherever it stands', () => {
+    const ack = encodeFrame({ type: 4, flags: 1, stream: 0 }, Buffer.alloc(0));
+    const call = first('localhost');
+    expect(findSettingsAck(Buffer.concat([PREFACE, settings, call]))).toBeUndefined();
+    expect(findSettingsAck(Buffer.concat([PREFACE, settings, ack, call, ack]))).toBe(33);
+    expect(findSettingsAck(Buffer.concat([PREFACE, settings, call, ack]))).toBe(33 + call.length);
+    expect(findSettingsAck(Buffer.concat([PREFACE, settings, call, ack.subarray(0, 8)]))).toBeUndefined();
   });
 });

@@ -3,7 +3,7 @@ import { getPackedSettings } from 'node:http2';
 import type { Socket } from 'node:net';
 import { FRAME_HEADER_BYTES, FrameType, encodeFrame } from './frames.js';
 import { RewritingSocket } from './rewriting-socket.js';
-import { sniff } from './sniff.js';
+import { findSettingsAck, sniff } from './sniff.js';
 
 /** Where a connection goes once its first call is seen. */
 export interface Destinations {
@@ -43,33 +43,34 @@ export function greet(socket: Socket, settings: Buffer, destinations: Destinatio
   const onData = (chunk: Buffer): void => {
     seen = seen.length === 0 ? chunk : Buffer.concat([seen, chunk]);
     chunks++;
-    const result = sniff(seen);
-    const settled = result.verdict !== 'more' && !(greeted && result.settingsAckAt === undefined);
-    if (settled) {
+    const verdict = sniff(seen);
+    if (verdict === 'waiting' && !greeted) {
+      greeted = true;
+      socket.write(settings);
+      return;
+    }
+    const rest = greeted ? withoutSettingsAck(seen) : seen;
+    if ((verdict === 'plain' || verdict === 'rewrite') && rest !== undefined) {
       leave();
-      const rest = greeted ? without(seen, result.settingsAckAt) : seen;
-      if (result.verdict === 'plain') {
+      if (verdict === 'plain') {
         socket.unshift(rest);
         destinations.plain(socket);
       } else destinations.rewritten(new RewritingSocket(socket, rest));
       return;
     }
-    if (result.verdict === 'more' && result.waiting && !greeted) {
-      greeted = true;
-      socket.write(settings);
-      return;
-    }
     if (seen.length <= MAX_SNIFFED_BYTES && chunks <= MAX_SNIFFED_CHUNKS) return;
     leave();
     // Our SETTINGS are not acknowledged yet: the server would not understand what comes. No client does this.
-    if (greeted) socket.destroy();
-    else destinations.rewritten(new RewritingSocket(socket, seen));
+    if (rest === undefined) socket.destroy();
+    else destinations.rewritten(new RewritingSocket(socket, rest));
   };
   socket.on('data', onData);
 }
 
-function without(bytes: Buffer, frameAt: number | undefined): Buffer {
-  return frameAt === undefined
-    ? bytes
-    : Buffer.concat([bytes.subarray(0, frameAt), bytes.subarray(frameAt + FRAME_HEADER_BYTES)]);
+/** The bytes without the first acknowledgement of settings, which was meant for ours; undefined if it has not come. */
+function withoutSettingsAck(bytes: Buffer): Buffer | undefined {
+  const at = findSettingsAck(bytes);
+  return at === undefined
+    ? undefined
+    : Buffer.concat([bytes.subarray(0, at), bytes.subarray(at + FRAME_HEADER_BYTES)]);
 }

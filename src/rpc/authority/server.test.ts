@@ -118,6 +118,26 @@ describe('an authority that Node refuses', () => {
     },
   );
 
+  it.each(['/run/api.sock', 'localhost'])(
+    'comes before the client has acknowledged what the server said (%j)',
+    async (authority) => {
+      const { listener, peers } = await healthServer();
+      const socket = await rawConnection(listener.path);
+      socket.write(Buffer.concat([preface, settings]));
+      await once(socket, 'data');
+      const answered = answer(socket);
+      socket.write(call(authority));
+      await new Promise((resolve) => setImmediate(resolve));
+      expect(peers).toEqual([]);
+      socket.write(acknowledged);
+      await answered;
+      socket.write(Buffer.concat([acknowledged, call(authority, 3)]));
+      await answer(socket);
+      expect(peers).toHaveLength(2);
+      socket.destroy();
+    },
+  );
+
   it.each(['/run/api.sock', 'localhost'])('comes in single bytes (%j)', async (authority) => {
     const { listener } = await healthServer();
     const socket = await rawConnection(listener.path);

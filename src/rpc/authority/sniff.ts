@@ -13,55 +13,53 @@ import { isLegalAuthority } from './legal.js';
 
 /**
  * What the first bytes of a connection say.
- * - `more`: nothing yet; `waiting` when the client has said all it says before it hears from the server.
+ * - `more`: nothing yet.
+ * - `waiting`: nothing yet, and the client has said all that it says before it hears from the server.
  * - `plain`: the HTTP/2 server may have the connection as it is.
  * - `rewrite`: the first call has an authority that Node refuses, or what comes first is unusual.
  */
-export type Sniffed =
-  | { readonly verdict: 'more'; readonly waiting: boolean; readonly settingsAckAt?: number | undefined }
-  | { readonly verdict: 'plain' | 'rewrite'; readonly settingsAckAt: number | undefined };
+export type Sniffed = 'more' | 'waiting' | 'plain' | 'rewrite';
 
 /** Reads the first bytes of a connection as far as its first call's authority. Never throws. */
 export function sniff(bytes: Buffer): Sniffed {
   const known = Math.min(bytes.length, PREFACE.length);
-  if (bytes.compare(PREFACE, 0, known, 0, known) !== 0) return { verdict: 'plain', settingsAckAt: undefined }; // no HTTP/2: the server says so
-  let offset = PREFACE.length;
+  if (bytes.compare(PREFACE, 0, known, 0, known) !== 0) return 'plain'; // no HTTP/2: the server says so
   let settings = false;
-  let settingsAckAt: number | undefined;
-  while (bytes.length >= offset + FRAME_HEADER_BYTES) {
-    const frame = readFrameHeader(bytes, offset);
-    const start = offset + FRAME_HEADER_BYTES;
-    const end = start + frame.length;
-    switch (frame.type) {
-      case FrameType.settings:
-        if ((frame.flags & Flag.ack) === 0) settings = true;
-        else settingsAckAt ??= offset;
-        break;
-      case FrameType.windowUpdate:
-      case FrameType.priority:
-        break;
-      case FrameType.headers:
-        return { ...sniffHeaders(bytes, frame, start), settingsAckAt };
-      default:
-        return { verdict: 'rewrite', settingsAckAt };
-    }
-    if (frame.length > MAX_FRAME_BYTES) return { verdict: 'plain', settingsAckAt };
-    offset = end;
+  let end = PREFACE.length;
+  for (const { frame, start } of frames(bytes)) {
+    if (frame.length > MAX_FRAME_BYTES) return 'plain'; // the server refuses it
+    end = start + frame.length;
+    if (frame.type === FrameType.headers) return sniffHeaders(bytes, frame, start);
+    if (frame.type === FrameType.settings) settings = true;
+    else if (frame.type !== FrameType.windowUpdate && frame.type !== FrameType.priority) return 'rewrite';
   }
-  return { verdict: 'more', waiting: settings && bytes.length === offset };
+  return settings && bytes.length === end ? 'waiting' : 'more';
 }
 
-function sniffHeaders(
-  bytes: Buffer,
-  frame: FrameHeader,
-  start: number,
-): { verdict: 'more'; waiting: false } | { verdict: 'plain' | 'rewrite' } {
-  if (frame.length > MAX_FRAME_BYTES) return { verdict: 'plain' }; // the server refuses it
-  if ((frame.flags & Flag.endHeaders) === 0) return { verdict: 'rewrite' };
+/** Where the first acknowledgement of settings stands, if it has come. The bytes begin with the preface. */
+export function findSettingsAck(bytes: Buffer): number | undefined {
+  for (const { frame, start } of frames(bytes))
+    if (frame.type === FrameType.settings && (frame.flags & Flag.ack) !== 0)
+      return start - FRAME_HEADER_BYTES;
+  return undefined;
+}
+
+/** The frames after the preface, each as soon as its header is there. */
+function* frames(bytes: Buffer): Generator<{ frame: FrameHeader; start: number }, void, void> {
+  let start = PREFACE.length + FRAME_HEADER_BYTES;
+  while (start <= bytes.length) {
+    const frame = readFrameHeader(bytes, start - FRAME_HEADER_BYTES);
+    yield { frame, start };
+    start += frame.length + FRAME_HEADER_BYTES;
+  }
+}
+
+function sniffHeaders(bytes: Buffer, frame: FrameHeader, start: number): Sniffed {
+  if ((frame.flags & Flag.endHeaders) === 0) return 'rewrite';
   const end = start + frame.length;
-  if (bytes.length < end) return { verdict: 'more', waiting: false };
+  if (bytes.length < end) return 'more';
   const block = headerBlockOf(frame.flags, bytes.subarray(start, end));
-  return { verdict: block !== undefined && hasLegalAuthority(block) ? 'plain' : 'rewrite' };
+  return block !== undefined && hasLegalAuthority(block) ? 'plain' : 'rewrite';
 }
 
 /** Whether the first header block of a connection surely has an authority that Node takes. */
