@@ -411,6 +411,34 @@ describe('a change', () => {
   });
 });
 
+describe('a clock that jumps', () => {
+  it('past the end of the SVIDs: none of them is served again, new ones come at once', async () => {
+    api.upsert(podRegistration('order'));
+    await startReady();
+    const before = watchSvids('order');
+    const old = serials(await before.next());
+    clock.jump(HOUR + 1);
+    // No timer has fired since.
+    const fresh = serials(await watchSvids('order').next());
+    expect(fresh).not.toEqual(old);
+    expect(serials(await before.next())).toEqual(fresh);
+  });
+
+  it('while the server is away: what has expired is not served, and the caller is told to come again', async () => {
+    api.upsert(podRegistration('order'));
+    await startReady();
+    const stream = watchSvids('order');
+    await stream.next();
+    api.unreachable = new Error('connection refused');
+    clock.jump(HOUR + 1);
+    await pass(30_000);
+    await pass(5_000);
+    expect(await stream.outcome()).toMatchObject({ status: 'Unavailable' });
+    expect(stream.messages).toHaveLength(1);
+    expect(agent.stats().svids).toBe(0);
+  });
+});
+
 describe('a client that never reads', () => {
   it('costs one message, gets the newest when it reads, and holds up nobody', async () => {
     api.upsert(podRegistration('order'));

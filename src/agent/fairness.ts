@@ -38,6 +38,11 @@ export class Fairness {
     return this.#streams;
   }
 
+  /** How many parties are accounted for. */
+  get parties(): number {
+    return this.#accounts.size;
+  }
+
   get holders(): number {
     return this.#holders;
   }

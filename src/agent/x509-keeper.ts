@@ -140,7 +140,11 @@ export class X509Keeper {
   /** The SVID to serve; never an expired one. */
   svid(id: string): CachedSvid | undefined {
     const svid = this.#entries.get(id)?.svid;
-    return svid === undefined || isExpired(svid, this.#options.clock.now()) ? undefined : svid;
+    if (svid === undefined || !isExpired(svid, this.#options.clock.now())) return svid;
+    // The clock jumped, or the machine slept, and no timer has noticed: somebody asks, so it is not left for the next look.
+    this.#queue.add(id, Priority.Warmup);
+    this.#schedule();
+    return undefined;
   }
 
   /** Why signing failed the last time, if it did. */
