@@ -22,7 +22,10 @@ function forgeShape(bytes: Uint8Array): unknown {
     node.tagClass | (node.constructed ? 0x20 : 0) | node.type,
     node.constructed
       ? (node.value as forge.asn1.Asn1[]).map(walk)
-      : Buffer.from(node.value as string, Number(node.type) === 0x1e ? 'utf16le' : 'latin1').toString('hex'),
+      : Buffer.from(
+          node.value as string,
+          node.type === forge.asn1.Type.BMPSTRING ? 'utf16le' : 'latin1',
+        ).toString('hex'),
   ];
   const read = forge.asn1.fromDer as unknown as (der: string, options: object) => forge.asn1.Asn1;
   try {

@@ -252,7 +252,7 @@ describe('issueSvid', () => {
 
     it('hands nothing out that another key signed', () => {
       expect(() => broken(wrong).issueSvid(request)).toThrow(
-        expect.objectContaining({ code: 'IssuedInvalid' }) as Error,
+        expect.objectContaining({ code: 'IssuedInvalid' }),
       );
     });
 
