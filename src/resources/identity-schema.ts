@@ -23,7 +23,7 @@ import type {
   TrustDomainStatus,
   WorkloadIdentitySpec,
 } from './identity.js';
-import type { Fields, Schema } from './schema.js';
+import type { CelRule, Fields, Schema } from './schema.js';
 import { atLeastOneOf, flag, integer, list, objectSchema, oneOf, optional, text } from './schema.js';
 
 /* TrustDomain, WorkloadIdentity, ClusterWorkloadIdentity and FederatedTrustDomain. */
@@ -51,32 +51,30 @@ function filePath(description: string): Schema<string> {
   });
 }
 
+function notLongerThanAuthority(field: 'x509Svid' | 'jwtSvid'): CelRule {
+  return {
+    rule: `!has(self.${field}) || !has(self.authority) || duration(self.${field}) <= duration(self.authority)`,
+    message: `${field} is longer than authority: no SVID outlives the authority that signed it`,
+    fix: `make authority longer or ${field} shorter`,
+  };
+}
+
 const ttls = objectSchema<NonNullable<TrustDomainSpec['ttls']>>(
   'Lifetimes.',
   {
     authority: optional(duration('Lifetime of an authority.', { default: '24h' })),
     x509Svid: optional(
-      duration('Lifetime of an X.509-SVID that its identity says nothing of.', { default: '1h' }),
+      duration(
+        'Lifetime of an X.509-SVID that its identity says nothing of; 1h, or a sixth of authority if less.',
+      ),
     ),
     jwtSvid: optional(
-      duration('Lifetime of a JWT-SVID that its identity says nothing of.', { default: '5m' }),
+      duration(
+        'Lifetime of a JWT-SVID that its identity says nothing of; 5m, or a sixth of authority if less.',
+      ),
     ),
   },
-  {
-    rules: [
-      {
-        rule: '!has(self.x509Svid) || !has(self.authority) || duration(self.x509Svid) < duration(self.authority)',
-        message: 'x509Svid must be shorter than authority: no SVID outlives the authority that signed it',
-        fix: 'make authority longer or x509Svid shorter',
-      },
-      {
-        rule: '!has(self.jwtSvid) || !has(self.authority) || duration(self.jwtSvid) < duration(self.authority)',
-        message: 'jwtSvid must be shorter than authority: no SVID outlives the authority that signed it',
-        fix: 'make authority longer or jwtSvid shorter',
-      },
-    ],
-    default: {},
-  },
+  { rules: [notLongerThanAuthority('x509Svid'), notLongerThanAuthority('jwtSvid')] },
 );
 
 export const trustDomainSpec = objectSchema<TrustDomainSpec>(
