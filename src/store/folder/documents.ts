@@ -153,7 +153,10 @@ function explain(code: string, message: string): { message: string; fix?: string
     case 'DUPLICATE_KEY':
       return { message: 'this key is written twice in one map', fix: 'remove one of the two' };
     case 'BAD_INDENT':
-      return { message: `the indentation does not fit: ${plain}`, fix: 'align it with its siblings' };
+      return {
+        message: `the YAML cannot be read: ${plain}`,
+        fix: 'look at the indentation, and for an open bracket above',
+      };
     case 'MULTILINE_IMPLICIT_KEY':
     case 'MISSING_CHAR':
       return {
