@@ -3,7 +3,8 @@ import { credentials, Server as GrpcServer, ServerCredentials } from '@grpc/grpc
 import { once } from 'node:events';
 import { createServer as createHttp2Server, connect as connectHttp2 } from 'node:http2';
 import { Agent as HttpsAgent, createServer as createHttpsServer, request as httpsRequest } from 'node:https';
-import type { AddressInfo, Server as NetServer } from 'node:net';
+import { connect as connectPlain, type AddressInfo, type Server as NetServer } from 'node:net';
+import { Duplex } from 'node:stream';
 import { connect as connectPlainTls, createServer as createPlainTlsServer } from 'node:tls';
 import { FakeWorkloadApi, x509Answer } from '../../test/support/fake-workload-api.js';
 import { TestAuthority, type TestSvid } from '../../test/support/test-authority.js';
@@ -255,6 +256,29 @@ describe('mutual TLS', () => {
     await expect(connectTls(order.source, authorizeAny, { host: '127.0.0.1', port })).rejects.toMatchObject({
       code: 'PeerSvidInvalid',
     });
+  });
+
+  it('survives a peer that breaks TLS in the middle, before the handshake and after it', async () => {
+    const { authority, port, refusals, client } = await shop();
+    const order = await workload(await authority.issue(ORDER), [authority]);
+    const nonsense = connectPlain({ host: '127.0.0.1', port });
+    nonsense.on('error', () => undefined);
+    nonsense.write('GET / HTTP/1.1\r\n\r\n');
+    await once(nonsense, 'close');
+    expect(await refusals.code()).toBe('PeerSvidInvalid');
+
+    const raw = connectPlain({ host: '127.0.0.1', port });
+    const between = new Duplex({
+      read: () => undefined,
+      write: (chunk: Buffer, _, done) => raw.write(chunk, () => done()),
+    });
+    raw.on('data', (chunk) => between.push(chunk)).on('error', () => undefined);
+    const socket = await connectTls(order.source, authorizeAny, { socket: between });
+    socket.on('error', () => undefined);
+    raw.write('this is no TLS record, and the server must hang up');
+    await once(raw, 'close');
+    socket.destroy();
+    expect((await client(order.source).request(`https://127.0.0.1:${port}/`)).status).toBe(200);
   });
 
   it('gives out no session that could be resumed past the check', async () => {
