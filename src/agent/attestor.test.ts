@@ -82,6 +82,14 @@ describe('the procfs attestor', () => {
     expect(facts.sha256).toBe(running);
   });
 
+  it('is not led astray by a file that is named as the kernel names a deleted one', async () => {
+    const path = join(directory, 'workload');
+    const pid = await runFrom(path);
+    await rm(path);
+    await writeFile(`${path} (deleted)`, 'something else');
+    expect((await attestor.attest(credentials(pid), false)).path).toBeUndefined();
+  });
+
   it('knows only uid and gid of a process that it may not look at', async () => {
     const facts = await attestor.attest(credentials(2 ** 30), true);
     expect(facts).toEqual({ uid: 1234, gid: 5678, supplementaryGids: [] });

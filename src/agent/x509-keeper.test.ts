@@ -88,6 +88,17 @@ describe('batches', () => {
     }
   });
 
+  it('for callers that wait hold nobody else', async () => {
+    const keeper = keep({ limits: { signBatch: 10 } });
+    add(keeper, ...many(15));
+    const waiting = podRegistration('waiting');
+    api.registrations.set(waiting.id, waiting);
+    keeper.upsert(waiting, true);
+    keeper.urge(['p14/id']);
+    await until(() => keeper.stats().svids === 16);
+    expect(api.x509Batches[0]).toEqual(['waiting/id', 'p14/id']);
+  });
+
   it('are small for RSA, whose keys take long', async () => {
     const keeper = keep({ rsa: true });
     add(keeper, ...many(5));

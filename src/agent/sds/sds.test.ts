@@ -314,6 +314,18 @@ describe('StreamSecrets', () => {
     expect(agent.stats().holders).toBe(0);
   });
 
+  it('gives nothing to a caller without an identity, bundles neither', async () => {
+    api.upsert(podRegistration('order'));
+    await start();
+    for (const names of [['ROOTCA'], ['ALL'], ['spiffe://example.org'], []]) {
+      const { requests, sink } = openSotw('nobody');
+      requests.send(ask(names));
+      await pass(5_000);
+      expect(await sink.outcome()).toMatchObject({ status: 'PermissionDenied' });
+      expect(sink.writes).toBe(0);
+    }
+  });
+
   it('refuses the secrets of another, naming what there is', async () => {
     api.upsert(podRegistration('order'), podRegistration('payment'));
     await start();
