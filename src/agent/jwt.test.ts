@@ -137,6 +137,16 @@ describe('FetchJWTSVID', () => {
     expect((await fetch('order', ['bank'])).svids).toHaveLength(1);
   });
 
+  it('keeps no token of a registration that is gone', async () => {
+    api.upsert(podRegistration('order'));
+    await start();
+    await fetch('order', ['bank']);
+    expect(agent.stats().jwtSvids).toBe(1);
+    api.remove('order/id');
+    await until(() => agent.stats().registrations === 0);
+    expect(agent.stats().jwtSvids).toBe(0);
+  });
+
   it('holds a caller whose registration is on its way', async () => {
     await start();
     const pending = fetch('order', ['bank']);
