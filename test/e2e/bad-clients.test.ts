@@ -20,12 +20,13 @@ describe('clients that call wrongly', () => {
 
   beforeAll(async () => {
     const resources = shared.folder();
-    const pods = ['order', 'payment', 'stranger'].flatMap((name) => pod(name));
+    const pods = ['order', 'payment', 'stranger', 'climber'].flatMap((name) => pod(name));
     writeResources(resources, 'shop.yaml', [
       namespace('shop'),
       ...pods,
       identity('order', { audiences: ['bank'] }),
       identity('payment'),
+      identity('climber', { spiffeIDTemplate: '/ns/bank/sa/director' }),
     ]);
     server = await startSignet(shared, { resources, state: shared.folder(), trustDomain: 'shop.test' });
   }, 60_000);
@@ -81,6 +82,15 @@ describe('clients that call wrongly', () => {
       });
       expect((error as RpcError).message).not.toMatch(/at .*\.js:\d+/);
     }
+  });
+
+  it('get no SPIFFE ID outside the namespace of the resource that asks for it, and the log says why', async () => {
+    await expect(first(connect('climber').workloadApi().fetchX509Svid({}))).rejects.toMatchObject({
+      status: 'PermissionDenied',
+    });
+    expect(server.process.stderr()).toMatch(
+      /shop\.yaml:\d+:\d+: WorkloadIdentity shop\/climber .*outside \/ns\/shop\//,
+    );
   });
 
   it('get InvalidArgument for mandatory fields left empty', async () => {
@@ -170,9 +180,9 @@ describe('clients that call wrongly', () => {
   );
 
   it('never read while 200 rotations go by: memory stays bounded, and others get every one', async () => {
-    // Thirty connections, three streams each, none of which is ever read.
-    for (let n = 0; n < 30; n++) {
-      const stalled = await startGo(scope, ['stall', '-socket', server.socket('order'), '-streams', '3']);
+    // Twelve connections, twenty streams each, none of which is ever read.
+    for (let n = 0; n < 12; n++) {
+      const stalled = await startGo(scope, ['stall', '-socket', server.socket('order'), '-streams', '20']);
       await stalled.next((line) => line['stalled'] !== undefined);
     }
     const reader = await startGo(scope, ['x509', 'watch', '-socket', server.socket('payment')]);
@@ -197,8 +207,9 @@ describe('clients that call wrongly', () => {
     const active = await activeAuthority(server);
     const newest = await reader.next(({ svids }) => svids?.[0]?.authority === active);
     expect(newest.svids).toMatchObject([{ verified: true }]);
-    // Kept for all of them, 90 streams × 200 rotations × some 8 kB would be over 140 MB.
-    expect(rssMiB(pid) - before).toBeLessThan(130);
+    // Two messages of some 8 kB for each of 240 streams and 200 rotations would be 750 MiB. What there is comes from the
+    // rotations themselves (Node collects its garbage late) and from the sockets' own buffers.
+    expect(rssMiB(pid) - before).toBeLessThan(300);
     expect(await isServed('order')).toBe(true);
   });
 });

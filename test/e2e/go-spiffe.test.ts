@@ -231,6 +231,19 @@ const all = [
     });
   });
 
+  it('takes an identity away from a connected workload when its resource goes, and gives it again when it comes', async () => {
+    const watcher = await startGo(scope, ['x509', 'watch', '-socket', server.socket('payment')]);
+    await watcher.next(({ svids }) => svids?.length === 1);
+    try {
+      writeResources(resources, 'shop.yaml', all.slice(0, -1));
+      const { watchError } = await watcher.next((line) => line.watchError !== undefined);
+      expect(watchError).toMatchObject({ code: 'PermissionDenied' });
+    } finally {
+      writeResources(resources, 'shop.yaml', all);
+    }
+    await watcher.next(({ svids }) => svids?.[0]?.id === payment, { from: watcher.mark() });
+  });
+
   it('gives a workload the bundles of the trust domains that its identity federates with, and they verify', async () => {
     const partnerResources = scope.folder();
     writeResources(partnerResources, 'shop.yaml', all);
