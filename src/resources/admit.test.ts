@@ -429,11 +429,31 @@ describe('admitObject', () => {
     ]);
   });
 
+  it('judges of Kubernetes objects what identities hang on', () => {
+    const problems = (kind: 'Pod' | 'Deployment' | 'CronJob', spec: unknown): string[] =>
+      admitObject(kind, { metadata: { name: 'x' }, spec }).problems.map(({ path }) => formatPath(path));
+    expect(problems('Pod', { serviceAccountName: 5, nodeName: 'A b' })).toEqual([
+      'spec.serviceAccountName',
+      'spec.nodeName',
+    ]);
+    expect(problems('Pod', undefined)).toEqual([]);
+    expect(problems('Deployment', {})).toEqual(['spec.template']);
+    expect(
+      problems('Deployment', { replicas: -1, template: { metadata: { labels: { a: 1 } }, spec: [] } }),
+    ).toEqual(['spec.replicas', 'spec.template.metadata.labels.a', 'spec.template.spec']);
+    expect(problems('CronJob', { jobTemplate: { spec: { template: { spec: {} } } } })).toEqual([]);
+  });
+
   it('never throws, whatever it is given', () => {
     fc.assert(
-      fc.property(fc.constantFrom(...kinds), fc.jsonValue(), fc.jsonValue(), (kind, spec, metadata) => {
-        expect(Array.isArray(admitObject(kind, { metadata, spec }).problems)).toBe(true);
-      }),
+      fc.property(
+        fc.constantFrom(...kinds, 'Pod' as const, 'Deployment' as const),
+        fc.jsonValue(),
+        fc.jsonValue(),
+        (kind, spec, metadata) => {
+          expect(Array.isArray(admitObject(kind, { metadata, spec }).problems)).toBe(true);
+        },
+      ),
     );
   });
 

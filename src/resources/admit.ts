@@ -2,6 +2,7 @@ import { DEFINITIONS } from './definitions.js';
 import { didYouMean } from './did-you-mean.js';
 import type { KubernetesKind, SignetKind } from './kinds.js';
 import { isSignetKind } from './kinds.js';
+import { checkKubernetesObject } from './kubernetes-check.js';
 import { checkMetadata } from './metadata.js';
 import { error, quote } from './names.js';
 import type { Problem } from './problem.js';
@@ -26,7 +27,10 @@ export function admitObject(
   raw: Readonly<Record<string, unknown>>,
 ): Admission {
   const problems = [...checkMetadata(kind, raw['metadata'])];
-  if (!isSignetKind(kind)) return hasError(problems) ? { problems } : { object: raw, problems };
+  if (!isSignetKind(kind)) {
+    problems.push(...checkKubernetesObject(kind, raw));
+    return hasError(problems) ? { problems } : { object: raw, problems };
+  }
   problems.push(...unknownTopFields(raw));
   if (raw['spec'] === undefined) problems.push(error(['spec'], 'is missing', 'write spec:'));
   else {

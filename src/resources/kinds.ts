@@ -49,3 +49,18 @@ export function scopeOf(kind: string): 'Namespaced' | 'Cluster' | undefined {
 export function apiVersionOf(kind: SignetKind | KubernetesKind): string {
   return isSignetKind(kind) ? SIGNET_API_VERSION : KUBERNETES_KINDS[kind].apiVersion;
 }
+
+const IN_SPEC = ['spec', 'template'] as const;
+const POD_TEMPLATES: Readonly<Record<string, readonly string[]>> = {
+  Deployment: IN_SPEC,
+  ReplicaSet: IN_SPEC,
+  StatefulSet: IN_SPEC,
+  DaemonSet: IN_SPEC,
+  Job: IN_SPEC,
+  CronJob: ['spec', 'jobTemplate', ...IN_SPEC],
+};
+
+/** Where the pod template stands in an object of a kind that makes pods; undefined for the other kinds. */
+export function podTemplatePath(kind: string): readonly string[] | undefined {
+  return Object.hasOwn(POD_TEMPLATES, kind) ? POD_TEMPLATES[kind] : undefined;
+}

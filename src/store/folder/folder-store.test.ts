@@ -1,8 +1,8 @@
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import {
   appendFileSync,
-  chmodSync,
   closeSync,
+  linkSync,
   mkdirSync,
   mkdtempSync,
   openSync,
@@ -231,15 +231,17 @@ describe('the folder store', () => {
   it('believes a writer that never rests after a second', async () => {
     write('a.yaml', identity('web'));
     await open();
-    let size = 0;
     truncateSync(file('a.yaml'), 0);
     await clock.armed(2);
-    while (names('WorkloadIdentity').length > 0 && size++ < 100) {
+    const started = clock.monotonic();
+    for (;;) {
       appendFileSync(file('a.yaml'), '#');
-      await settle();
+      // The write was heard once the wait has begun anew.
+      while (clock.nextIn !== 50 && names('WorkloadIdentity').length > 0) await settle();
+      if (names('WorkloadIdentity').length === 0) break;
       await clock.advance(40);
     }
-    expect(names('WorkloadIdentity')).toEqual([]);
+    expect(clock.monotonic() - started).toBe(1_000);
   });
 
   it('drops what is deleted, with its status', async () => {
@@ -600,13 +602,33 @@ status:
   });
 
   it('finds by its slow rescan what no event told', async () => {
+    const outside = mkdtempSync(join(tmpdir(), 'signet-outside-'));
+    try {
+      write('a.yaml', identity('web'));
+      await open();
+      // The kernel tells of a write in the folder by whose name it was made, and of no other.
+      linkSync(file('a.yaml'), join(outside, 'a.yaml'));
+      writeFileSync(join(outside, 'a.yaml'), identity('web', 'unheard'));
+      await settle();
+      expect(hintOf('web')).toBe('h');
+      await clock.advance(30_000);
+      await until(() => hintOf('web') === 'unheard');
+    } finally {
+      rmSync(outside, { recursive: true });
+    }
+  });
+
+  it('leaves no timer and hears nothing once it is closed', async () => {
     write('a.yaml', identity('web'));
-    await open();
-    // A change of mode tells nothing of content, but shows that the rescan re-reads by stamp.
-    chmodSync(file('a.yaml'), 0o600);
-    await settle();
-    store?.close();
+    const opened = await open();
+    truncateSync(file('a.yaml'), 0);
+    await clock.armed(2);
+    opened.close();
     expect(clock.timers).toBe(0);
+    write('a.yaml', identity('web', 'late'));
+    await settle();
+    expect(changes()).toEqual([]);
+    expect(hintOf('web')).toBe('h');
   });
 
   it('keeps the other subscribers when one throws', async () => {

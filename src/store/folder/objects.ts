@@ -6,13 +6,14 @@ import {
   apiVersionOf,
   isKubernetesKind,
   isSignetKind,
+  podTemplatePath,
   scopeOf,
 } from '../../resources/kinds.js';
 import { SIGNET_API_VERSION, SIGNET_GROUP } from '../../resources/meta.js';
 import type { FieldPath, Problem } from '../../resources/problem.js';
 import type { StoredObject } from '../store.js';
 import type { JsonObject } from './workloads.js';
-import { expandWorkload, isObject, placePod, stableUid, templatePath } from './workloads.js';
+import { expandWorkload, isObject, placePod, stableUid } from './workloads.js';
 
 /** One object of a document, with what it brings along. */
 export interface Entry {
@@ -120,7 +121,7 @@ function store(kind: string, object: JsonObject, nodeName: string): StoredObject
   if (kind === 'Pod') return [placePod(asStored, nodeName)];
   // What a manifest says of a status is somebody else's observation.
   delete asStored.status;
-  return templatePath(kind) === undefined ? [asStored] : [asStored, ...expandWorkload(asStored, nodeName)];
+  return podTemplatePath(kind) === undefined ? [asStored] : [asStored, ...expandWorkload(asStored, nodeName)];
 }
 
 /** What is kept of the metadata; admission has checked its form. */

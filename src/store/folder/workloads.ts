@@ -1,23 +1,9 @@
 import { createHash } from 'node:crypto';
+import { podTemplatePath } from '../../resources/kinds.js';
 import type { StoredObject } from '../store.js';
 
 /** A controller that asks for absurdly many pods gets this many. */
 export const MAX_PODS_PER_WORKLOAD = 1000;
-
-/** Kinds that make pods, with where their pod template stands. */
-const TEMPLATE_PATHS: Readonly<Record<string, readonly string[]>> = {
-  Deployment: ['spec', 'template'],
-  ReplicaSet: ['spec', 'template'],
-  StatefulSet: ['spec', 'template'],
-  DaemonSet: ['spec', 'template'],
-  Job: ['spec', 'template'],
-  CronJob: ['spec', 'jobTemplate', 'spec', 'template'],
-};
-
-/** Where a kind's pod template stands; undefined for kinds that make no pods. */
-export function templatePath(kind: string): readonly string[] | undefined {
-  return Object.hasOwn(TEMPLATE_PATHS, kind) ? TEMPLATE_PATHS[kind] : undefined;
-}
 
 export type JsonObject = Readonly<Record<string, unknown>>;
 
@@ -55,7 +41,7 @@ function podCount(workload: StoredObject): number {
  * scheduler. They share the template's values, so a thousand replicas cost little.
  */
 export function expandWorkload(workload: StoredObject, nodeName: string): StoredObject[] {
-  const path = templatePath(workload.kind);
+  const path = podTemplatePath(workload.kind);
   const template = path === undefined ? undefined : dig(workload, ...path);
   if (!isObject(template)) return [];
   const { name, namespace = 'default', uid } = workload.metadata;
