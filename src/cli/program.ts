@@ -3,6 +3,7 @@ import { SignetError } from '../lib/errors.js';
 import { bundleCommand } from './commands/bundle.js';
 import { caCommand } from './commands/ca.js';
 import { jwtCommand } from './commands/jwt.js';
+import { resourcesCommand } from './commands/resources.js';
 import { svidCommand } from './commands/svid.js';
 import { EXIT, ExitWith, type CliIo } from './io.js';
 
@@ -35,7 +36,14 @@ export function buildProgram(io: CliIo, version: string, extra: readonly Command
     .showHelpAfterError('(run with --help to see what it takes)')
     .configureOutput({ writeOut: (text) => io.stdout(text), writeErr: (text) => io.stderr(text) })
     .addHelpText('after', EXAMPLES);
-  const commands = [...extra, svidCommand(io), jwtCommand(io), bundleCommand(io), caCommand(io)];
+  const commands = [
+    ...extra,
+    svidCommand(io),
+    jwtCommand(io),
+    bundleCommand(io),
+    caCommand(io),
+    resourcesCommand(io),
+  ];
   for (const command of commands) program.addCommand(inherit(command, program));
   return program;
 }

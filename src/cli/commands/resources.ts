@@ -1,0 +1,57 @@
+import { Command } from 'commander';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { silentLogger } from '../../lib/logger.js';
+import { allCrds } from '../../resources/crd.js';
+import { openFolderStore } from '../../store/folder/folder-store.js';
+import { EXIT, ExitWith, type CliIo } from '../io.js';
+import { answer, outputOption, type OutputFormat } from '../output.js';
+import { problemText } from '../problem-text.js';
+
+/** `signet resources validate|crds`. */
+export function resourcesCommand(io: CliIo): Command {
+  const resources = new Command('resources').description(
+    'Check resource files; print the custom resource definitions.',
+  );
+  resources
+    .command('validate')
+    .description(
+      'Check the resources in a folder or file. Exit code 1 when there are errors; warnings alone are fine.',
+    )
+    .argument('<path>')
+    .addOption(outputOption())
+    .action((path: string, options: { output: OutputFormat }) => validate(io, path, options.output));
+  resources
+    .command('crds')
+    .description('Print the CustomResourceDefinitions, to be applied with kubectl.')
+    .option('--directory <directory>', 'write one file per kind there instead')
+    .action((options: { directory?: string }) => {
+      const crds = allCrds();
+      if (options.directory === undefined) {
+        io.stdout(crds.map(({ content }) => content).join('---\n'));
+        return;
+      }
+      mkdirSync(options.directory, { recursive: true });
+      for (const { file, content } of crds) writeFileSync(join(options.directory, file), content);
+    });
+  return resources;
+}
+
+async function validate(io: CliIo, path: string, output: OutputFormat): Promise<void> {
+  const store = await openFolderStore({
+    path: resolve(path),
+    clock: io.clock,
+    logger: silentLogger,
+    nodeName: 'none',
+  });
+  const problems = store.problems.value;
+  store.close();
+  const errors = problems.filter(({ severity }) => severity === 'error').length;
+  answer(io, output, { valid: errors === 0, problems }, () =>
+    [
+      ...problems.map((problem) => `${problem.severity}: ${problemText(problem)}`),
+      `${errors} errors, ${problems.length - errors} warnings`,
+    ].join('\n'),
+  );
+  if (errors > 0) throw new ExitWith(EXIT.negative);
+}
