@@ -133,7 +133,7 @@ function bounds(node) {
 }
 
 function cell(text) {
-  return text.replaceAll('|', '\\|').replaceAll(/\s+/g, ' ').trim();
+  return text.replaceAll('<', '&lt;').replaceAll('|', '\\|').replaceAll(/\s+/g, ' ').trim();
 }
 
 /** Every error code, where it is raised and what it says. */
