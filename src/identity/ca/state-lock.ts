@@ -3,7 +3,7 @@ import type { Clock } from '../../lib/clock.js';
 import { sleep } from '../../lib/clock.js';
 import type { Random } from '../../lib/random.js';
 import type { FileOps } from '../keys/files.js';
-import { replaceFile, temporaryName } from '../keys/files.js';
+import { temporaryName } from '../keys/files.js';
 import { JournalError } from './journal.js';
 import type { ProcessIdentity, ProcessTable } from './processes.js';
 
@@ -29,9 +29,11 @@ interface Claim extends ProcessIdentity {
 
 const PREFIX = 'lock.';
 const NAME = /^lock\.[0-9a-f]{16}$/;
+/** A claim that its process was killed while it wrote. */
+const UNFINISHED = /^\.lock\.[0-9a-f]{16}\.tmp$/;
 const MAX_CLAIM_BYTES = 4096;
 const WAIT_MS = 5;
-const MAX_WAITS = 400;
+const MAX_WAITS = 1000;
 
 /**
  * Claims a state directory for this process, or refuses.
@@ -52,11 +54,16 @@ export async function lockState(options: StateLockOptions): Promise<StateLock> {
   const self = await options.processes.self();
   const nonce = Buffer.from(random.bytes(8)).toString('hex');
   const path = join(directory, `${PREFIX}${nonce}`);
-  const write = (phase: Claim['phase']): Promise<void> =>
-    replaceFile(files, path, Buffer.from(`${JSON.stringify({ ...self, nonce, phase } satisfies Claim)}\n`));
+  const temporary = join(directory, temporaryName(`${PREFIX}${nonce}`));
+  // Whole from the moment it has its name. That moment need not reach the disk: no claim outlives a boot.
+  const write = async (phase: Claim['phase']): Promise<void> => {
+    const claim: Claim = { ...self, nonce, phase };
+    await files.create(temporary, Buffer.from(`${JSON.stringify(claim)}\n`));
+    await files.rename(temporary, path);
+  };
 
-  await write('claiming');
   try {
+    await write('claiming');
     for (let waits = 0; ; waits++) {
       const { rivals, stale } = await lookAround(options, nonce);
       const winner = rivals.find((rival) => rival.phase === 'held' || rival.nonce < nonce);
@@ -70,7 +77,7 @@ export async function lockState(options: StateLockOptions): Promise<StateLock> {
       await sleep(clock, WAIT_MS);
     }
   } catch (error) {
-    await files.remove(path).catch(() => undefined);
+    for (const one of [path, temporary]) await files.remove(one).catch(() => undefined);
     throw error;
   }
 }
@@ -84,10 +91,13 @@ async function lookAround(
   const rivals: Claim[] = [];
   const stale: string[] = [];
   for (const name of await files.list(directory)) {
-    if (!NAME.test(name) || name === `${PREFIX}${nonce}`) continue;
+    const unfinished = UNFINISHED.test(name);
+    if ((!unfinished && !NAME.test(name)) || name === `${PREFIX}${nonce}`) continue;
     const data = await files.read(join(directory, name), MAX_CLAIM_BYTES);
     if (data === undefined) continue;
     const claim = parseClaim(data);
+    // Whoever is still writing has not looked around yet, and will see us when he does.
+    if (unfinished && (claim === undefined || (await processes.state(claim)) !== 'dead')) continue;
     if (claim === undefined) {
       throw locked(
         directory,
@@ -96,7 +106,7 @@ async function lookAround(
     }
     const state = await processes.state(claim);
     if (state === 'dead') {
-      stale.push(name, temporaryName(name));
+      stale.push(name);
     } else if (state === 'unknown') {
       throw locked(
         directory,
