@@ -1,5 +1,6 @@
 import { afterEach, beforeAll, beforeEach, describe, expect, it, jest } from '@jest/globals';
-import { chmodSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { chmodSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import { AuthorityKind } from '../../src/rpc/gen/signet/admin/v1/admin.js';
@@ -129,6 +130,37 @@ const order = 'spiffe://shop.test/ns/shop/sa/order';
     expect(refused.stderr()).toMatch(/journal/i);
   });
 
+  (canMount() ? it : it.skip)(
+    'refuses a rotation on a full disk, goes on with what it has, and rotates once there is room',
+    async () => {
+      // A disk of its own: a tmpfs that only this server sees, reached from here through its root.
+      const mount = 'mount -t tmpfs -o size=512k,mode=700 none "$0" && exec "$@"';
+      const server = await startSignet(scope, {
+        ...{ resources, state, trustDomain: 'shop.test' },
+        under: ['unshare', '--mount', '--propagation', 'private', 'sh', '-c', mount, state],
+      });
+      const inside = (path: string): string => `/proc/${server.process.pid}/root${path}`;
+      const socket = inside(server.socket('order'));
+      const rotate = (): ReturnType<typeof signet> =>
+        signet(scope, ['ca', 'rotate', '--state', inside(state)]);
+      const before = await runGo(scope, ['x509', 'bundles', '-socket', socket]);
+      const filler = inside(join(state, 'filler'));
+      expect(() => writeFileSync(filler, Buffer.alloc(1024 * 1024))).toThrow(/ENOSPC/);
+      const refused = await rotate();
+      expect(refused.exit.code).toBeGreaterThan(0);
+      expect(refused.stderr).toMatch(/ENOSPC|no space/i);
+      // Nothing of the rotation that failed is published, and what was there still signs.
+      expect((await runGo(scope, ['x509', 'bundles', '-socket', socket])).bundles).toEqual(before.bundles);
+      expect(await runGo(scope, ['jwt', 'fetch', '-socket', socket, '-audience', 'bank'])).not.toHaveProperty(
+        'error',
+      );
+      rmSync(filler);
+      expect((await rotate()).exit.code).toBe(0);
+      const after = await runGo(scope, ['x509', 'bundles', '-socket', socket]);
+      expect(after.bundles?.['shop.test']).toHaveLength(2);
+    },
+  );
+
   it('keeps the last good resources when an edit breaks the YAML, says where, and takes the mended file', async () => {
     const server = await begin();
     const watcher = await startGo(scope, ['x509', 'watch', '-socket', server.socket('order')]);
@@ -188,3 +220,8 @@ const order = 'spiffe://shop.test/ns/shop/sa/order';
     expect(refused.stderr).toMatch(/--sate/);
   });
 });
+
+/** A mount namespace takes root, and not every container allows it even then. */
+function canMount(): boolean {
+  return spawnSync('unshare', ['--mount', 'mount', '-t', 'tmpfs', 'none', '/mnt']).status === 0;
+}

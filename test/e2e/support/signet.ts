@@ -44,7 +44,8 @@ export interface SignetOptions {
   readonly resources: string;
   readonly state: string;
   readonly trustDomain?: string;
-  readonly args?: readonly string[];
+  /** A command that runs the server's command line, which is added to it. */
+  readonly under?: readonly string[];
 }
 
 /** Starts `signet dev` and waits until it serves. */
@@ -77,7 +78,8 @@ export async function startSignet(scope: Scope, options: SignetOptions): Promise
 export function spawnSignet(scope: Scope, options: SignetOptions): Program {
   const trustDomain = options.trustDomain === undefined ? [] : ['--trust-domain', options.trustDomain];
   const args = ['dev', options.resources, '--state', options.state, '--output', 'json', ...trustDomain];
-  return start(scope, signetCommand([...args, ...(options.args ?? [])]));
+  const [first, ...rest] = [...(options.under ?? []), ...signetCommand(args)];
+  return start(scope, [first ?? '', ...rest]);
 }
 
 /** Runs a command of the program, e.g. `signet ca show`, to its end. */
