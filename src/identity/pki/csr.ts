@@ -13,13 +13,14 @@ import type { KeyPair, KeyType } from './keys.js';
 import { exportSpki, keyTypeOfSpki, publicKeyFromSpki } from './keys.js';
 import { EMPTY_NAME } from './names.js';
 import { OID } from './oids.js';
-import { signatureAlgorithm, verifySignature } from './signature.js';
+import { signatureAlgorithm, verifySignatureBySpki } from './signature.js';
 
 /** The largest CSR that is read, in bytes. One with an RSA-4096 key and some names has about 2,000. */
 export const MAX_CSR_BYTES = 8 * 1024;
 
 /** A certification request (PKCS#10, RFC 2986) whose signature has been verified. */
 export interface Csr {
+  /** Made on first use; {@link spki} is the same key and costs nothing. */
   readonly publicKey: KeyObject;
   /** SubjectPublicKeyInfo, DER, as in the request. */
   readonly spki: Uint8Array;
@@ -76,13 +77,13 @@ export function parseCsr(der: Uint8Array): Csr {
   expectTag(subject, TAG.sequence, 'the CSR subject');
   const spki = expectTag(key, TAG.sequence, 'the CSR public key').der;
   const keyType = keyTypeOfSpki(spki);
-  const publicKey = publicKeyFromSpki(spki);
   const names = requestedNames(attributes);
-  const genuine = verifySignature(
+  const genuine = verifySignatureBySpki(
     expectTag(algorithm, TAG.sequence, 'the CSR signature algorithm'),
     expectTag(info, TAG.sequence, 'the CSR info').der,
     readBitString(signature, 'the CSR signature'),
-    publicKey,
+    spki,
+    keyType,
   );
   if (!genuine) {
     refuse(
@@ -90,7 +91,16 @@ export function parseCsr(der: Uint8Array): Csr {
       'the CSR is not signed by the key it holds; sign it with the private key of its public key',
     );
   }
-  return { publicKey, spki, keyType, uris: names.uris, dnsNames: names.dnsNames };
+  let publicKey: KeyObject | undefined;
+  return {
+    get publicKey() {
+      return (publicKey ??= publicKeyFromSpki(spki));
+    },
+    spki,
+    keyType,
+    uris: names.uris,
+    dnsNames: names.dnsNames,
+  };
 }
 
 /** The subject alternative names that the request asks for (RFC 2985 §5.4.2). */

@@ -13,6 +13,7 @@ import { expectTag, readBitString, readOid } from './der-read.js';
 import { ecPkcs8, ecSpki } from './ec-export.js';
 import { refuse } from './errors.js';
 import { OID } from './oids.js';
+import { encodePem } from './pem.js';
 
 /** The kinds of key that Signet makes and signs with. */
 export type KeyType = 'ec-p256' | 'ec-p384' | 'ed25519' | 'rsa-2048' | 'rsa-4096';
@@ -92,10 +93,18 @@ export function exportSpki(key: KeyObject): Uint8Array {
 /** A KeyObject from SubjectPublicKeyInfo. Throws PkiError `KeyInvalid`. */
 export function publicKeyFromSpki(spki: Uint8Array): KeyObject {
   try {
-    return createPublicKey({ key: asBuffer(spki), format: 'der', type: 'spki' });
+    return createPublicKey(spkiPem(spki));
   } catch (cause) {
     refuse('KeyInvalid', 'the public key cannot be read', cause);
   }
+}
+
+/**
+ * SubjectPublicKeyInfo in the form that Node reads fastest: a text is known to be PEM, while finding out what kind of
+ * object holds the DER costs more than reading the key itself.
+ */
+export function spkiPem(spki: Uint8Array): string {
+  return encodePem('PUBLIC KEY', spki);
 }
 
 /** The type of a key. Throws PkiError `KeyUnsupported` for any that Signet does not sign with. */

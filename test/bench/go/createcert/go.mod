@@ -1,0 +1,3 @@
+module signet.dev/bench/createcert
+
+go 1.24
