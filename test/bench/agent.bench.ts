@@ -12,7 +12,7 @@ import type { Random } from '../../src/lib/random.js';
 import type { BundleUpdate, NodeApi } from '../../src/rpc/node-api.js';
 import type { CallContext } from '../../src/rpc/service.js';
 import type { SigningOptions, SigningService } from '../../src/server/signing.js';
-import { type BenchRow, bounded } from './fetch.bench.js';
+import { type BenchRow, bounded } from './row.js';
 
 const REGISTRATIONS = 10_000;
 const STREAMS = 1_000;
