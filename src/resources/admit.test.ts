@@ -486,7 +486,7 @@ describe('the CEL rules', () => {
     if (node.type === 'object') for (const { node: child } of node.properties.values()) collect(kind, child);
     if (node.type === 'list') collect(kind, node.items);
   };
-  for (const kind of kinds) collect(kind, DEFINITIONS[kind].spec);
+  for (const kind of kinds) collect(kind, DEFINITIONS[kind].spec.node);
 
   it('are all read by CEL, and use nothing that only one implementation has', () => {
     expect(rules.length).toBeGreaterThan(50);

@@ -34,7 +34,7 @@ export function admitObject(
   problems.push(...unknownTopFields(raw));
   if (raw['spec'] === undefined) problems.push(error(['spec'], 'is missing', 'write spec:'));
   else {
-    const { value, problems: found } = checkSchema(DEFINITIONS[kind].spec, raw['spec'], ['spec']);
+    const { value, problems: found } = checkSchema(DEFINITIONS[kind].spec.node, raw['spec'], ['spec']);
     problems.push(...found);
     if (!hasError(problems)) {
       const object = { ...raw, spec: value };

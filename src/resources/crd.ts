@@ -49,8 +49,8 @@ function rootSchema(kind: SignetKind): JsonSchema {
       apiVersion: { type: 'string' },
       kind: { type: 'string' },
       metadata: { type: 'object' },
-      spec: toJsonSchema(spec),
-      status: toJsonSchema(status),
+      spec: toJsonSchema(spec.node),
+      status: toJsonSchema(status.node),
     },
   };
 }

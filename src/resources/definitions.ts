@@ -7,7 +7,15 @@ import {
   trustDomainStatus,
   workloadIdentitySpec,
 } from './identity-schema.js';
+import type {
+  ClusterWorkloadIdentity,
+  FederatedTrustDomain,
+  TrustDomain,
+  WorkloadIdentity,
+} from './identity.js';
 import type { SignetKind } from './kinds.js';
+import type { AccessPolicy, AccessRequest, AccessRole, ClusterAccessPolicy } from './policy.js';
+import type { Revocation } from './revocation.js';
 import {
   accessPolicySpec,
   accessPolicyStatus,
@@ -18,7 +26,7 @@ import {
   clusterAccessPolicySpec,
 } from './policy-schema.js';
 import { revocationSpec, revocationStatus } from './revocation-schema.js';
-import type { SchemaNode } from './schema.js';
+import type { Schema } from './schema.js';
 
 /** A column of `kubectl get`. */
 export interface PrinterColumn {
@@ -30,14 +38,27 @@ export interface PrinterColumn {
   readonly wide?: true;
 }
 
+/** The object of each kind. */
+interface KindTypes {
+  readonly TrustDomain: TrustDomain;
+  readonly WorkloadIdentity: WorkloadIdentity;
+  readonly ClusterWorkloadIdentity: ClusterWorkloadIdentity;
+  readonly AccessPolicy: AccessPolicy;
+  readonly ClusterAccessPolicy: ClusterAccessPolicy;
+  readonly FederatedTrustDomain: FederatedTrustDomain;
+  readonly AccessRole: AccessRole;
+  readonly AccessRequest: AccessRequest;
+  readonly Revocation: Revocation;
+}
+
 /** What a CustomResourceDefinition says of a kind, besides its scope. */
-export interface KindDefinition {
+interface KindDefinition<T extends { readonly spec: unknown; readonly status?: unknown }> {
   readonly plural: string;
   readonly singular: string;
   readonly shortNames: readonly string[];
   readonly description: string;
-  readonly spec: SchemaNode;
-  readonly status: SchemaNode;
+  readonly spec: Schema<T['spec']>;
+  readonly status: Schema<NonNullable<T['status']>>;
   readonly columns: readonly PrinterColumn[];
 }
 
@@ -92,15 +113,15 @@ const policyColumns: readonly PrinterColumn[] = [
 ];
 
 /** Everything that a CustomResourceDefinition is made of, for each kind of DESIGN §3. */
-export const DEFINITIONS: Readonly<Record<SignetKind, KindDefinition>> = {
+export const DEFINITIONS: { readonly [K in SignetKind]: KindDefinition<KindTypes[K]> } = {
   TrustDomain: {
     plural: 'trustdomains',
     singular: 'trustdomain',
     shortNames: ['td'],
     description:
       'TrustDomain is the one trust domain of this installation: its name, authorities and defaults.',
-    spec: trustDomainSpec.node,
-    status: trustDomainStatus.node,
+    spec: trustDomainSpec,
+    status: trustDomainStatus,
     columns: [
       column('Trust domain', '.spec.name', 'Its name.'),
       column('Bundle', '.status.bundleSequence', 'Sequence number of the bundle.', { type: 'integer' }),
@@ -114,8 +135,8 @@ export const DEFINITIONS: Readonly<Record<SignetKind, KindDefinition>> = {
     singular: 'workloadidentity',
     shortNames: ['wid'],
     description: 'WorkloadIdentity gives pods of its own namespace a SPIFFE ID.',
-    spec: workloadIdentitySpec.node,
-    status: identityStatus.node,
+    spec: workloadIdentitySpec,
+    status: identityStatus,
     columns: identityColumns,
   },
   ClusterWorkloadIdentity: {
@@ -124,8 +145,8 @@ export const DEFINITIONS: Readonly<Record<SignetKind, KindDefinition>> = {
     shortNames: ['cwid'],
     description:
       'ClusterWorkloadIdentity gives pods of many namespaces, or processes outside Kubernetes, a SPIFFE ID.',
-    spec: clusterWorkloadIdentitySpec.node,
-    status: identityStatus.node,
+    spec: clusterWorkloadIdentitySpec,
+    status: identityStatus,
     columns: identityColumns,
   },
   AccessPolicy: {
@@ -133,8 +154,8 @@ export const DEFINITIONS: Readonly<Record<SignetKind, KindDefinition>> = {
     singular: 'accesspolicy',
     shortNames: ['acp'],
     description: 'AccessPolicy says who may call the pods of its namespace, by identity.',
-    spec: accessPolicySpec.node,
-    status: accessPolicyStatus.node,
+    spec: accessPolicySpec,
+    status: accessPolicyStatus,
     columns: policyColumns,
   },
   ClusterAccessPolicy: {
@@ -143,8 +164,8 @@ export const DEFINITIONS: Readonly<Record<SignetKind, KindDefinition>> = {
     shortNames: ['cacp'],
     description:
       'ClusterAccessPolicy says who may call the pods of many namespaces, before or after their own policies.',
-    spec: clusterAccessPolicySpec.node,
-    status: accessPolicyStatus.node,
+    spec: clusterAccessPolicySpec,
+    status: accessPolicyStatus,
     columns: [column('Tier', '.spec.tier', 'Admin (decided first) or Baseline.'), ...policyColumns],
   },
   FederatedTrustDomain: {
@@ -152,8 +173,8 @@ export const DEFINITIONS: Readonly<Record<SignetKind, KindDefinition>> = {
     singular: 'federatedtrustdomain',
     shortNames: ['ftd'],
     description: 'FederatedTrustDomain is a foreign trust domain that is trusted to name its own workloads.',
-    spec: federatedTrustDomainSpec.node,
-    status: federatedTrustDomainStatus.node,
+    spec: federatedTrustDomainSpec,
+    status: federatedTrustDomainStatus,
     columns: [
       column('Trust domain', '.spec.trustDomain', 'Its name.'),
       column('Profile', '.spec.bundleEndpoint.profile', 'How its endpoint proves who it is.'),
@@ -169,8 +190,8 @@ export const DEFINITIONS: Readonly<Record<SignetKind, KindDefinition>> = {
     singular: 'accessrole',
     shortNames: ['acr'],
     description: 'AccessRole is a named set of permissions that rules grant.',
-    spec: accessRoleSpec.node,
-    status: accessRoleStatus.node,
+    spec: accessRoleSpec,
+    status: accessRoleStatus,
     columns: [
       column('Permissions', '.status.permissions', 'How many permissions, with those of included roles.', {
         type: 'integer',
@@ -186,8 +207,8 @@ export const DEFINITIONS: Readonly<Record<SignetKind, KindDefinition>> = {
     shortNames: ['acreq'],
     description:
       'AccessRequest asks for access for a while; once approved it becomes a policy that ends by itself.',
-    spec: accessRequestSpec.node,
-    status: accessRequestStatus.node,
+    spec: accessRequestSpec,
+    status: accessRequestStatus,
     columns: [
       column('Phase', '.status.phase', 'Where it stands.'),
       column('For', '.spec.duration', 'How long.'),
@@ -202,8 +223,8 @@ export const DEFINITIONS: Readonly<Record<SignetKind, KindDefinition>> = {
     singular: 'revocation',
     shortNames: ['rvk'],
     description: 'Revocation takes trust away before it runs out, at once and everywhere.',
-    spec: revocationSpec.node,
-    status: revocationStatus.node,
+    spec: revocationSpec,
+    status: revocationStatus,
     columns: [
       column('Reason', '.spec.reason', 'Why.'),
       column('Until', '.spec.until', 'When it ends; for good when empty.'),

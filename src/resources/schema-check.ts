@@ -48,6 +48,7 @@ class Check {
 
   #form(node: SchemaNode, value: unknown, path: FieldPath): unknown {
     if (value === null) {
+      // The API server takes it for a field that is not there: an empty `podSelector:` would select every pod.
       this.#add(path, 'has no value', 'write a value, or remove the line');
       return value;
     }
@@ -148,12 +149,11 @@ class Check {
       return value;
     }
     this.#length(node, value, path);
-    if (node.pattern !== undefined && value.length <= (node.maxLength ?? Infinity)) {
-      if (!new RegExp(node.pattern, 'u').test(value))
-        this.#add(path, `${quote(value)} is not right here`, node.form);
-    }
-    if (node.format === 'date-time' && !isDateTime(value)) {
+    if (value.length > (node.maxLength ?? Infinity)) return value;
+    if (node.instant === true && !isDateTime(value)) {
       this.#add(path, `${quote(value)} is no date and time`, node.form);
+    } else if (node.pattern !== undefined && !new RegExp(node.pattern, 'u').test(value)) {
+      this.#add(path, `${quote(value)} is not right here`, node.form);
     }
     return value;
   }

@@ -64,7 +64,6 @@ function addString(json: JsonSchema, node: StringNode): void {
   if (node.minLength !== undefined) json['minLength'] = node.minLength;
   if (node.maxLength !== undefined) json['maxLength'] = node.maxLength;
   if (node.pattern !== undefined) json['pattern'] = node.pattern;
-  if (node.format !== undefined) json['format'] = node.format;
 }
 
 function ruleJson({ rule, message, fix }: CelRule): JsonSchema {

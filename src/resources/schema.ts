@@ -48,7 +48,8 @@ export interface StringNode extends NodeBase {
   readonly minLength?: number;
   readonly maxLength?: number;
   readonly pattern?: string;
-  readonly format?: 'date-time';
+  /** An RFC 3339 instant of a day that there is; the JSON schema says so by pattern and rule. */
+  readonly instant?: true;
   /** What the pattern asks for, in words: "write …". */
   readonly form?: string;
 }
@@ -161,11 +162,6 @@ export function flag(description: string, options: Common = {}): Schema<boolean>
 /** A field that says something by being there: its one value is `true`. */
 export function marker(description: string): Schema<true> {
   return { node: { type: 'boolean', description, only: true } };
-}
-
-/** The same schema with another description, for a shared form in a new place. */
-export function describe<T>(description: string, schema: Schema<T>): Schema<T> {
-  return { node: { ...schema.node, description } };
 }
 
 /** "Exactly one of these fields", as a rule. */
