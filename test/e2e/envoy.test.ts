@@ -156,6 +156,19 @@ interface Credentials {
       expect(await call()).toMatchObject({ status: 200 });
     });
 
+    it('goes on with what it has while Signet is down, and takes the next rotation when it is back', async () => {
+      const last = (await call()).headers['x-peer-serial'];
+      expect(await server.stop()).toEqual({ code: 0, signal: null });
+      expect(await call()).toMatchObject({ status: 200, headers: { 'x-peer-serial': last } });
+      server = await startSignet(scope, { resources, state, trustDomain: 'shop.test' });
+      await replaceAuthority(server);
+      await until('a new SVID', async () => {
+        const answer = await call();
+        expect(answer.status).toBe(200);
+        return answer.headers['x-peer-serial'] !== last;
+      });
+    });
+
     it('never calls a server that is another workload than expected', async () => {
       const wrong = await startEnvoy(scope, (admin) =>
         clientConfig(admin, server.socket('front'), backEnvoy.port, front),

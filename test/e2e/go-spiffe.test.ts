@@ -223,6 +223,15 @@ const all = [
         expect.objectContaining({ id: 'spiffe://shop.test/ns/shop/batch', hint: 'batch', verified: true }),
       ]),
     );
+    // JWT-SVIDs come for all identities, or for the one that is asked for.
+    const fetchJwt = ['jwt', 'fetch', '-socket', server.socket('payment'), '-audience', 'bank'];
+    const jwts = await runGo<SeenJwt>(scope, fetchJwt);
+    expect(jwts.svids?.map(({ id }) => id).sort()).toEqual(
+      ['spiffe://shop.test/ns/shop/batch', payment].sort(),
+    );
+    expect((await runGo<SeenJwt>(scope, [...fetchJwt, '-id', payment])).svids).toMatchObject([
+      { id: payment },
+    ]);
     // And takes it away again.
     const from = watcher.mark();
     writeResources(resources, 'batch.yaml', []);

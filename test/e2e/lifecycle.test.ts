@@ -104,6 +104,16 @@ const order = 'spiffe://shop.test/ns/shop/sa/order';
     expect(await (await begin()).stop()).toEqual({ code: 0, signal: null });
   });
 
+  it('refuses the state of another trust domain, and changes nothing in it', async () => {
+    const server = await begin();
+    const before = await authoritiesOf(server);
+    await server.stop();
+    const refused = spawnSignet(scope, { resources, state, trustDomain: 'bank.test' });
+    expect((await refused.exited).code).toBeGreaterThan(0);
+    expect(refused.stderr()).toMatch(/shop\.test/);
+    expect(await authoritiesOf(await begin())).toEqual(before);
+  });
+
   it('leaves no key of an authority readable by others, and none in its log', async () => {
     const server = await begin();
     for (const entry of readdirSync(state, { recursive: true, withFileTypes: true })) {
