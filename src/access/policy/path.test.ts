@@ -90,11 +90,15 @@ describe('normalisePath', () => {
         const segments = once.path.slice(1).split('/');
         expect(segments.slice(0, -1)).not.toContain('');
         for (const segment of segments) {
-          const decoded = decodeURIComponent(segment.replaceAll('%C3', '%C3%A9'));
+          // Byte by byte: the text need not be UTF-8.
+          const decoded = segment.replace(/%([0-9A-F]{2})/g, (_, hex: string) =>
+            String.fromCharCode(Number.parseInt(hex, 16)),
+          );
           expect(['.', '..']).not.toContain(decoded);
           expect(decoded).not.toMatch(/[/\\;]/);
         }
       }),
+      { numRuns: 2000 },
     );
   });
 });
