@@ -15,26 +15,33 @@ export function duration(description: string, options: { readonly default?: stri
   });
 }
 
+const INSTANT =
+  '^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})$';
+const INSTANT_FORM = 'write date, time and zone (RFC 3339): "2026-12-31T18:00:00Z"';
+
 /**
- * An instant. A pattern and a rule rather than `format: date-time`: with that, the API server lets a list pass for a
- * text (k8s.io/apiextensions-apiserver 0.34.1), which whoever reads the field would stumble over.
+ * An instant that a user writes. A pattern and a rule rather than `format: date-time`: with that, the API server lets
+ * a list pass for a text (k8s.io/apiextensions-apiserver 0.34.1), which whoever reads the field would stumble over.
  */
 export function dateTime(description: string): Schema<string> {
-  const form = 'write date, time and zone (RFC 3339): "2026-12-31T18:00:00Z"';
   return text(description, {
     maxLength: 40,
-    pattern:
-      '^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})$',
+    pattern: INSTANT,
     instant: true,
-    form,
+    form: INSTANT_FORM,
     rules: [
       {
         rule: "timestamp(self) > timestamp('0001-01-01T00:00:00Z')",
         message: 'there is no such date and time',
-        fix: form,
+        fix: INSTANT_FORM,
       },
     ],
   });
+}
+
+/** An instant that Signet itself writes, into a status. */
+export function writtenTime(description: string): Schema<string> {
+  return text(description, { maxLength: 40, pattern: INSTANT, instant: true, form: INSTANT_FORM });
 }
 
 export function dnsLabel(description: string): Schema<string> {
@@ -147,7 +154,7 @@ const condition = objectSchema<Condition>('One aspect of the state, as Kubernete
   status: oneOf<Condition['status']>('Whether it holds.', { True: true, False: true, Unknown: true }),
   reason: text('Why, in one word.', { maxLength: 1024 }),
   message: text('Why, for people.', { maxLength: 32_768 }),
-  lastTransitionTime: dateTime('Since when.'),
+  lastTransitionTime: writtenTime('Since when.'),
   observedGeneration: optional(
     integer('The generation that this was said of.', { minimum: 0, maximum: Number.MAX_SAFE_INTEGER }),
   ),

@@ -1,7 +1,6 @@
 import {
   conditions,
   count,
-  dateTime,
   dnsSubdomain,
   duration,
   labelSelector,
@@ -9,6 +8,7 @@ import {
   names,
   spiffeID,
   trustDomainName,
+  writtenTime,
 } from './forms.js';
 import type {
   AuthorityStatus,
@@ -169,8 +169,8 @@ const authority = objectSchema<AuthorityStatus>('An authority.', {
     Active: true,
     Old: true,
   }),
-  notBefore: dateTime('Since when it is valid.'),
-  notAfter: dateTime('Until when it is valid.'),
+  notBefore: writtenTime('Since when it is valid.'),
+  notAfter: writtenTime('Until when it is valid.'),
   tainted: flag('Nothing new is signed by it, and what it signed is replaced.'),
   revoked: flag('It is out of the bundle.'),
 });
@@ -305,7 +305,7 @@ export const identityStatus = objectSchema<IdentityStatus>('What has become of i
   conditions: optional(conditions),
   podsSelected: optional(count('How many pods or processes it selects.')),
   svidsIssued: optional(count('How many of them have an SVID.')),
-  nextExpiry: optional(dateTime('When the first of these SVIDs ends, unless it is renewed.')),
+  nextExpiry: optional(writtenTime('When the first of these SVIDs ends, unless it is renewed.')),
   failures: optional(
     list(
       'Pods that have no identity by it, and why.',
@@ -373,6 +373,6 @@ export const federatedTrustDomainSpec = objectSchema<FederatedTrustDomainSpec>(
 
 export const federatedTrustDomainStatus = objectSchema<FederatedTrustDomainStatus>('What has become of it.', {
   conditions: optional(conditions),
-  lastRefresh: optional(dateTime('When the bundle was last fetched.')),
+  lastRefresh: optional(writtenTime('When the bundle was last fetched.')),
   sequence: optional(count('Sequence number of the bundle that is in use.')),
 });

@@ -9,6 +9,7 @@ import {
   line,
   names,
   ports,
+  writtenTime,
 } from './forms.js';
 import { operations } from './operation-schema.js';
 import { principals } from './principal-schema.js';
@@ -228,6 +229,6 @@ export const accessRequestStatus = objectSchema<AccessRequestStatus>('What has b
     }),
   ),
   policyName: optional(text('Name of the AccessPolicy that it became.', { maxLength: 253 })),
-  validFrom: optional(dateTime('Since when the access holds.')),
-  validUntil: optional(dateTime('When the access ends.')),
+  validFrom: optional(writtenTime('Since when the access holds.')),
+  validUntil: optional(writtenTime('When the access ends.')),
 });

@@ -1,4 +1,4 @@
-import { conditions, count, dateTime, dnsLabel, dnsSubdomain, line, spiffeID } from './forms.js';
+import { conditions, count, dateTime, dnsLabel, dnsSubdomain, line, spiffeID, writtenTime } from './forms.js';
 import type { RevocationSpec, RevocationStatus, RevokedSubject } from './revocation.js';
 import type { Schema } from './schema.js';
 import { exactlyOneOf, objectSchema, optional, text } from './schema.js';
@@ -68,7 +68,7 @@ export const revocationSpec = objectSchema<RevocationSpec>(
 
 export const revocationStatus = objectSchema<RevocationStatus>('What has become of it.', {
   conditions: optional(conditions),
-  effectiveFrom: optional(dateTime('Since when it holds.')),
+  effectiveFrom: optional(writtenTime('Since when it holds.')),
   agentsReached: optional(count('How many agents have it.')),
   agentsTotal: optional(count('How many agents there are.')),
 });
