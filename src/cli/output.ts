@@ -1,4 +1,4 @@
-import { InvalidArgumentError, Option } from 'commander';
+import { Option } from 'commander';
 import { stringify } from 'yaml';
 import type { CliIo } from './io.js';
 
@@ -59,15 +59,4 @@ export function distance(fromMs: number, toMs: number): string {
           ? `${Math.round(seconds / 3600)}h`
           : `${Math.round(seconds / 86_400)}d`;
   return toMs >= fromMs ? `in ${text}` : `${text} ago`;
-}
-
-/** A commander parser for a count within bounds. */
-export function count(min: number, max: number): (text: string) => number {
-  return (text) => {
-    const value = Number(text);
-    if (!Number.isInteger(value) || value < min || value > max) {
-      throw new InvalidArgumentError(`"${text}" is no whole number from ${min} to ${max}.`);
-    }
-    return value;
-  };
 }
