@@ -5,8 +5,6 @@ import { newScope, type Scope } from '../e2e/support/scope.js';
 import { startSignet, type Signet } from '../e2e/support/signet.js';
 import { bounded, type BenchRow } from './row.js';
 
-export { bounded, type BenchRow };
-
 interface Load {
   readonly p50: number;
   readonly p99: number;

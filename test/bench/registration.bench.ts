@@ -5,7 +5,7 @@ import type {
 } from '../../src/identity/registration/registration-index.js';
 import type { PodFacts } from '../../src/identity/registration/registration.js';
 import type { WorkloadIdentity } from '../../src/resources/identity.js';
-import type { BenchRow } from './fetch.bench.js';
+import type { BenchRow } from './row.js';
 
 type Create = (options: RegistrationIndexOptions) => RegistrationIndex;
 
