@@ -45,7 +45,7 @@ describe('the procfs attestor', () => {
   it('takes uid and gid from the kernel’s word, the rest from procfs', async () => {
     const path = join(directory, 'workload');
     const pid = await runFrom(path);
-    const facts = await attestor.attest(credentials(pid), true);
+    const facts = await attestor.attest(credentials(pid), 'digest');
     expect(facts).toMatchObject({ uid: 1234, gid: 5678, path, sha256: digestOf(path) });
     // Node adds the effective gid to the supplementary ones.
     const others = (gids: readonly number[]): number[] =>
@@ -54,7 +54,7 @@ describe('the procfs attestor', () => {
   });
 
   it('computes a digest only when asked', async () => {
-    const facts = await attestor.attest(credentials(await runFrom(join(directory, 'workload'))), false);
+    const facts = await attestor.attest(credentials(await runFrom(join(directory, 'workload'))), 'path');
     expect(facts.sha256).toBeUndefined();
     expect(facts.path).toBeDefined();
   });
@@ -64,7 +64,7 @@ describe('the procfs attestor', () => {
     await expect(
       attestor.attest(
         credentials(pid, () => false),
-        true,
+        'ids',
       ),
     ).rejects.toMatchObject({
       status: 'Unauthenticated',
@@ -77,7 +77,7 @@ describe('the procfs attestor', () => {
     const running = digestOf(path);
     await writeFile(join(directory, 'other'), 'something else');
     await rename(join(directory, 'other'), path);
-    const facts = await attestor.attest(credentials(pid), true);
+    const facts = await attestor.attest(credentials(pid), 'digest');
     expect(facts.path).toBeUndefined();
     expect(facts.sha256).toBe(running);
   });
@@ -87,18 +87,18 @@ describe('the procfs attestor', () => {
     const pid = await runFrom(path);
     await rm(path);
     await writeFile(`${path} (deleted)`, 'something else');
-    expect((await attestor.attest(credentials(pid), false)).path).toBeUndefined();
+    expect((await attestor.attest(credentials(pid), 'path')).path).toBeUndefined();
   });
 
   it('knows only uid and gid of a process that it may not look at', async () => {
-    const facts = await attestor.attest(credentials(2 ** 30), true);
+    const facts = await attestor.attest(credentials(2 ** 30), 'digest');
     expect(facts).toEqual({ uid: 1234, gid: 5678, supplementaryGids: [] });
   });
 
   it('has no digest of an executable that is too large', async () => {
     const path = join(directory, 'workload');
     const pid = await runFrom(path);
-    const facts = await createProcAttestor({ maxDigestBytes: 1_000 }).attest(credentials(pid), true);
+    const facts = await createProcAttestor({ maxDigestBytes: 1_000 }).attest(credentials(pid), 'digest');
     expect(facts.sha256).toBeUndefined();
     expect(facts.path).toBe(path);
   });
@@ -116,7 +116,7 @@ describe('the procfs attestor', () => {
     it('reads supplementary groups', async () => {
       await procfs();
       const fake = createProcAttestor({ proc: join(directory, 'proc'), maxDigestBytes: 1_000 });
-      expect((await fake.attest(credentials(7), false)).supplementaryGids).toEqual([4, 24, 1000]);
+      expect((await fake.attest(credentials(7), 'path')).supplementaryGids).toEqual([4, 24, 1000]);
     });
 
     it('sees a file that was changed under the same size and modification time', async () => {
@@ -124,10 +124,10 @@ describe('the procfs attestor', () => {
       const fake = createProcAttestor({ proc: join(directory, 'proc'), maxDigestBytes: 1_000 });
       const time = new Date(1_700_000_000_000);
       await utimes(file, time, time);
-      expect((await fake.attest(credentials(7), true)).sha256).toBe(digestOf(file));
+      expect((await fake.attest(credentials(7), 'digest')).sha256).toBe(digestOf(file));
       await writeFile(file, 'bbbb');
       await utimes(file, time, time);
-      const changed = await fake.attest(credentials(7), true);
+      const changed = await fake.attest(credentials(7), 'digest');
       expect(changed.sha256).toBe(createHash('sha256').update('bbbb').digest('hex'));
     });
   });

@@ -8,13 +8,18 @@ import { type PeerCredentials, StatusError } from '../rpc/service.js';
 /** Finds out what the kernel knows of the process at the other end of the shared socket. */
 export interface Attestor {
   /**
-   * The facts of the process that connected. With `digest`, also the SHA-256 of its executable, which costs reading
-   * that once.
+   * The facts of the process that connected, as deep as asked.
    *
    * @throws StatusError Unauthenticated when the process is gone: its pid may be another's by now
    */
-  attest(credentials: PeerCredentials, digest: boolean): Promise<ProcessFacts>;
+  attest(credentials: PeerCredentials, depth: AttestationDepth): Promise<ProcessFacts>;
 }
+
+/**
+ * How closely a process is looked at: its uid and gids, which cost nothing; also the path of its executable, which
+ * costs looking at a file that may be on any file system; also its SHA-256, which costs reading that once.
+ */
+export type AttestationDepth = 'ids' | 'path' | 'digest';
 
 export interface ProcAttestorOptions {
   /** Where procfs is; `/proc` unless a test says otherwise. */
@@ -34,13 +39,16 @@ export function createProcAttestor(options: ProcAttestorOptions): Attestor {
   const proc = options.proc ?? '/proc';
   const digests = new DigestCache(options.maxDigests ?? 256);
   return {
-    async attest(credentials, digest) {
+    async attest(credentials, depth) {
       const directory = `${proc}/${credentials.pid}`;
       const supplementaryGids = readSupplementaryGids(`${directory}/status`);
-      const executable = await readExecutable(
-        `${directory}/exe`,
-        digest ? { digests, most: options.maxDigestBytes } : undefined,
-      );
+      const executable =
+        depth === 'ids'
+          ? {}
+          : await readExecutable(
+              `${directory}/exe`,
+              depth === 'digest' ? { digests, most: options.maxDigestBytes } : undefined,
+            );
       // Last: what was read above is the caller's only if it lived all the while.
       if (!credentials.isAlive())
         throw new StatusError(

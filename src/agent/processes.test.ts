@@ -19,15 +19,21 @@ let running: Promise<void> | undefined;
 /** What procfs would say, by pid. */
 let processes: Map<number, ProcessFacts>;
 let digested: number[];
+let located: number[];
 
 const attestor: Attestor = {
-  attest(credentials, digest) {
+  attest(credentials, depth) {
     const facts = processes.get(credentials.pid);
     if (facts === undefined || !credentials.isAlive())
       return Promise.reject(new StatusError('Unauthenticated', 'gone'));
-    const { sha256, ...rest } = facts;
-    if (digest) digested.push(credentials.pid);
-    return Promise.resolve(digest && sha256 !== undefined ? { ...rest, sha256 } : rest);
+    const { sha256, path, ...ids } = facts;
+    if (depth !== 'ids') located.push(credentials.pid);
+    if (depth === 'digest') digested.push(credentials.pid);
+    return Promise.resolve({
+      ...ids,
+      ...(depth === 'ids' || path === undefined ? {} : { path }),
+      ...(depth !== 'digest' || sha256 === undefined ? {} : { sha256 }),
+    });
   },
 };
 
@@ -73,6 +79,7 @@ beforeEach(async () => {
   stop = new AbortController();
   running = undefined;
   digested = [];
+  located = [];
   processes = new Map([
     [10, { uid: 1000, gid: 100, supplementaryGids: [4, 27], path: '/usr/bin/shop', sha256: 'ab'.repeat(32) }],
     [11, { uid: 1001, gid: 100, supplementaryGids: [], path: '/usr/bin/other' }],
@@ -129,6 +136,25 @@ describe('a caller on the shared socket', () => {
     api.upsert(processRegistration('digest', { uid: 1000, sha256: 'AB'.repeat(32) }));
     expect(paths(await stream.next())).toEqual(['digest', 'uid']);
     expect(digested).toEqual([10]);
+  });
+
+  it('has its executable looked at only when a path can decide, or when it is refused', async () => {
+    api.upsert(
+      processRegistration('uid', { uid: 1000 }),
+      processRegistration('elsewhere', { uid: 1002, path: '/usr/bin/shop' }),
+    );
+    await start();
+    const stream = connect(10);
+    expect(paths(await stream.next())).toEqual(['uid']);
+    expect(located).toEqual([]);
+    api.upsert(processRegistration('path', { uid: 1000, path: '/usr/bin/shop' }));
+    expect(paths(await stream.next())).toEqual(['path', 'uid']);
+    expect(located).toEqual([10]);
+    const refused = connect(11);
+    await settle();
+    await clock.advance(5_000);
+    expect(await refused.outcome()).toMatchObject({ status: 'PermissionDenied' });
+    expect(located).toEqual([10, 11]);
   });
 
   it('without a digest is not asked for one again and again', async () => {

@@ -1,6 +1,6 @@
 import type { Clock } from '../lib/clock.js';
 import { type CallContext, type PeerCredentials, StatusError } from '../rpc/service.js';
-import type { Attestor } from './attestor.js';
+import type { AttestationDepth, Attestor } from './attestor.js';
 import type { Fairness, Party } from './fairness.js';
 import type { AgentLimits } from './limits.js';
 import { podSubject, processSubject, type Subject, userKey } from './subject.js';
@@ -76,10 +76,15 @@ export class CallSession {
 
   /** Looks at the caller again where a registration now asks for what was not looked at before. */
   async refresh(): Promise<void> {
-    if (!this.#view.needsDigest || this.#subject.kind !== 'process') return;
+    // Each look is deeper than the last, so this ends.
+    for (let { deeper } = this.#view; deeper !== undefined; { deeper } = this.#view) await this.#look(deeper);
+  }
+
+  async #look(depth: AttestationDepth): Promise<void> {
+    if (this.#subject.kind !== 'process') return;
     const { attestor, views } = this.parts;
-    const facts = await this.waiter.guard(attestor.attest(this.#subject.credentials, true));
-    const subject = processSubject(facts, this.#subject.credentials, true);
+    const facts = await this.waiter.guard(attestor.attest(this.#subject.credentials, depth));
+    const subject = processSubject(facts, this.#subject.credentials, depth);
     const view = views.acquire(subject, this.waiter);
     views.release(this.#view, this.waiter);
     this.#subject = subject;
@@ -112,7 +117,9 @@ export class CallSession {
     this.unhold();
   }
 
-  refusal(): Promise<StatusError> {
+  async refusal(): Promise<StatusError> {
+    // Whoever is told what was seen of it shall be told the executable, too.
+    if (this.#subject.kind === 'process' && this.#subject.depth === 'ids') await this.#look('path');
     return this.parts.refusal(this.#view, this.signal);
   }
 
@@ -138,7 +145,7 @@ export async function openSession(
     const { credentials } = party;
     const subject =
       party.kind === 'process' && credentials !== undefined
-        ? processSubject(await parts.attestor.attest(credentials, false), credentials, false)
+        ? processSubject(await parts.attestor.attest(credentials, 'ids'), credentials, 'ids')
         : podSubject(party.fairnessKey.slice(POD_LISTENER_PREFIX.length));
     context.signal.throwIfAborted();
     return new CallSession(parts, context, subject, closeStream);

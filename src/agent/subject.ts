@@ -1,6 +1,7 @@
 import { processMisses, processSelectorMatches } from '../identity/registration/process.js';
 import type { ProcessFacts, Registration } from '../identity/registration/registration.js';
 import type { PeerCredentials } from '../rpc/service.js';
+import type { AttestationDepth } from './attestor.js';
 import type { Party } from './fairness.js';
 
 /** Whom a call is for: the pod whose socket it came in by, or the process behind the shared socket. */
@@ -18,8 +19,8 @@ export interface ProcessSubject extends Party {
   readonly key: string;
   readonly facts: ProcessFacts;
   readonly credentials: PeerCredentials;
-  /** Whether the digest of the executable was asked for: without one then, there is none to be had. */
-  readonly digestTried: boolean;
+  /** How closely it was looked at: what is missing at that depth is not to be had. */
+  readonly depth: AttestationDepth;
 }
 
 /** The fairness key of everything that a user runs on the shared socket. */
@@ -35,17 +36,17 @@ export function podSubject(uid: string): PodSubject {
 export function processSubject(
   facts: ProcessFacts,
   credentials: PeerCredentials,
-  digestTried: boolean,
+  depth: AttestationDepth,
 ): ProcessSubject {
   const { uid, gid, supplementaryGids, path, sha256 } = facts;
   return {
     kind: 'process',
-    key: `process/${JSON.stringify([uid, gid, supplementaryGids, path, sha256, digestTried])}`,
+    key: `process/${JSON.stringify([uid, gid, supplementaryGids, path, sha256, depth])}`,
     // By user, not by executable: a user can make any number of executables.
     fairnessKey: userKey(uid),
     facts,
     credentials,
-    digestTried,
+    depth,
   };
 }
 
@@ -59,16 +60,29 @@ export function matching(
   );
 }
 
-/** Whether only the digest of the executable, which nobody has computed yet, keeps a registration from matching. */
-export function needsDigest(
+/**
+ * How much closer a process must be looked at because a registration may match by what is not known yet; undefined when
+ * looking closer decides nothing.
+ */
+export function deeperLook(
   registrations: readonly Registration[],
-  { facts, digestTried }: ProcessSubject,
-): boolean {
-  if (digestTried) return false;
-  return registrations.some(({ subject }) => {
-    if (subject.kind !== 'process' || subject.selector.sha256 === undefined) return false;
-    return processMisses(subject.selector, { ...facts, sha256: subject.selector.sha256 }).length === 0;
-  });
+  { facts, depth }: ProcessSubject,
+): AttestationDepth | undefined {
+  if (depth === 'digest') return undefined;
+  let needed: AttestationDepth | undefined;
+  for (const { subject } of registrations) {
+    if (subject.kind !== 'process') continue;
+    const { path, sha256 } = subject.selector;
+    const unknown = {
+      ...(depth === 'ids' && path !== undefined ? { path } : {}),
+      ...(sha256 === undefined ? {} : { sha256 }),
+    };
+    if (Object.keys(unknown).length === 0) continue;
+    if (processMisses(subject.selector, { ...facts, ...unknown }).length > 0) continue;
+    if (sha256 !== undefined) return 'digest';
+    needed = 'path';
+  }
+  return needed;
 }
 
 /** The subject for people: what was seen of it. */

@@ -2,7 +2,8 @@ import type { Registration } from '../identity/registration/registration.js';
 import type { Clock } from '../lib/clock.js';
 import type { Bundles, HandedBundle } from './bundles.js';
 import type { NodeRegistrations } from './registrations.js';
-import { matching, needsDigest, type Subject } from './subject.js';
+import type { AttestationDepth } from './attestor.js';
+import { deeperLook, matching, type Subject } from './subject.js';
 import type { CachedSvid } from './svid.js';
 import { PokeQueue, type Waiter } from './waiter.js';
 import type { SigningFailure, X509Keeper } from './x509-keeper.js';
@@ -31,7 +32,7 @@ interface Look {
   readonly registrations: readonly Registration[];
   readonly identities: readonly Identity[];
   readonly completeness: Completeness;
-  readonly needsDigest: boolean;
+  readonly deeper: AttestationDepth | undefined;
   /** When the first of the SVIDs expires: the look is stale then. */
   readonly until: number;
   readonly messages: Map<string, unknown>;
@@ -67,9 +68,9 @@ export class SubjectView {
     return this.#current().completeness;
   }
 
-  /** Whether a registration may match once the digest of the executable is known. */
-  get needsDigest(): boolean {
-    return this.#current().needsDigest;
+  /** How much closer the process must be looked at, as a registration may match then. */
+  get deeper(): AttestationDepth | undefined {
+    return this.#current().deeper;
   }
 
   get ownBundle(): HandedBundle | undefined {
@@ -143,7 +144,7 @@ export class SubjectView {
       registrations,
       identities,
       completeness: completeness(registrations.length, identities.length, coming),
-      needsDigest: subject.kind === 'process' && needsDigest(all.processes, subject),
+      deeper: subject.kind === 'process' ? deeperLook(all.processes, subject) : undefined,
       until,
       messages: new Map(),
     };

@@ -40,20 +40,22 @@ export function createLogger(options: { level: LogLevel; format: LogFormat }): L
     // eslint-disable-next-line @typescript-eslint/no-unsafe-class-instance-assignment -- winston declares its Console as an interface
     transports: [new winston.transports.Console({ stderrLevels: [...LOG_LEVELS] })],
   });
-  return wrap(root);
+  return wrap(root, options.level);
 }
 
-function wrap(inner: winston.Logger): Logger {
-  const at =
-    (level: LogLevel) =>
-    (message: string, fields?: LogFields): void => {
+function wrap(inner: winston.Logger, least: LogLevel): Logger {
+  const at = (level: LogLevel): ((message: string, fields?: LogFields) => void) => {
+    // winston formats a line before it looks at its level; most lines are for levels that are off.
+    if (LOG_LEVELS.indexOf(level) > LOG_LEVELS.indexOf(least)) return () => undefined;
+    return (message, fields) => {
       inner.log(level, message, fields);
     };
+  };
   return {
     debug: at('debug'),
     info: at('info'),
     warn: at('warn'),
     error: at('error'),
-    child: (fields) => wrap(inner.child(fields)),
+    child: (fields) => wrap(inner.child(fields), least),
   };
 }

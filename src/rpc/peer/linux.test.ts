@@ -2,6 +2,7 @@ import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import type { ChildProcess } from 'node:child_process';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { openSync } from 'node:fs';
 import { mkdir, mkdtemp, readdir, readlink, rm, writeFile } from 'node:fs/promises';
 import type { Server, Socket } from 'node:net';
 import { connect, createServer } from 'node:net';
@@ -128,6 +129,25 @@ describe('the credentials of a peer', () => {
   it('are refused when the kernel says that the peer has ended', () => {
     const reader = peerCredentialsReader(scripted({ pid: 7, pidfdError: 'ESRCH' }));
     expect(() => reader.read(openSocket)).toThrow(expect.objectContaining({ code: 'PeerGone' }));
+  });
+
+  it.each([
+    ['EINTR', [-1, -1, 0], true],
+    ['EINTR', [-1, 1], false],
+    ['EINVAL', [-1, 0], false],
+  ])('outlive a signal to us, and nothing else: %s, then %j', (error, answers, alive) => {
+    const answer = [...answers];
+    const reader = peerCredentialsReader({
+      ...scripted({ pid: 7, pidfdError: error }),
+      getsockopt(_fd, _level, name, value): number {
+        value.writeInt32LE(name === 17 ? 7 : openSync('/dev/null', 'r'), 0);
+        return 0;
+      },
+      poll: () => answer.shift() ?? 0,
+    });
+    const credentials = reader.read(openSocket);
+    expect(credentials.isAlive()).toBe(alive);
+    credentials.close();
   });
 
   it('fail closed on an error nobody expects', () => {

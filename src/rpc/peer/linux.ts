@@ -18,6 +18,7 @@ const SO_PEERCRED = 17;
 /** Since Linux 6.5. */
 const SO_PEERPIDFD = 77;
 const POLLIN = 1;
+const MAX_INTERRUPTIONS = 100;
 
 /**
  * The reader for Linux. The FFI library is loaded on the first call only, since few processes need it.
@@ -75,7 +76,13 @@ function heldByPidfd(calls: SystemCalls, identity: Identity, pidfd: number): Hel
       const entry = Buffer.alloc(8);
       entry.writeInt32LE(pidfd, 0);
       entry.writeInt16LE(POLLIN, 4);
-      return calls.poll(entry, 1, 0) === 0;
+      for (let tries = 0; tries < MAX_INTERRUPTIONS; tries++) {
+        const ready = calls.poll(entry, 1, 0);
+        if (ready >= 0) return ready === 0;
+        // A signal to us, a profiler's for one, says nothing of the peer (poll(2)). Any other failure does not vouch.
+        if (calls.errnoName(calls.errno()) !== 'EINTR') return false;
+      }
+      return false;
     },
     close(): void {
       if (!open) return;
