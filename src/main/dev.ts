@@ -69,8 +69,6 @@ const NODE_NAME = 'dev';
 /** How long "ready" waits for SVIDs that cannot be signed. */
 const READY_WAIT_MS = 10_000;
 const READY_POLL_MS = 5;
-/** How long calls may go on after the signal to stop. */
-const DRAIN_MS = 1_000;
 
 /**
  * Runs server and agent in this process. Resolves when every registration has its SVID (or was refused one), and
@@ -102,11 +100,11 @@ export async function startDev(options: DevOptions): Promise<RunningDev> {
       stop.abort(new SignetError('Stopped', 'Signet is stopping'));
       await running.catch(() => undefined);
     });
-
     const admin = await serveAdmin(ca, state, logger);
     closers.push(() => admin.close());
     const workloads = createRpcServer({ logger, clock, peerCredentials: linuxPeerCredentials });
-    closers.push(() => workloads.drain(DRAIN_MS));
+    // Streams never end by themselves, so there is nothing to wait for: all get Unavailable, and their clients come again.
+    closers.push(() => workloads.close());
     await serveWorkloads(workloads, agent, state);
     const sockets = keepPodSockets({ store, server: workloads, socketOf: state.podSocket, logger });
     closers.push(() => sockets.close());

@@ -138,10 +138,13 @@ export function prepareAuthority(set: AuthoritySet, authority: Authority): Autho
     throw new BugError(`${kind} authority ${authority.id} is in the set already`);
   }
   const ofKind = set.authorities.filter((other) => other.kind === kind);
-  if (
-    ofKind.filter(({ revoked }) => !revoked).length >= MAX_TRUSTED_AUTHORITIES ||
-    ofKind.length >= MAX_KNOWN_AUTHORITIES
-  ) {
+  if (ofKind.length >= MAX_KNOWN_AUTHORITIES) {
+    throw new CaError(
+      'AuthorityLimit',
+      `${MAX_KNOWN_AUTHORITIES} ${kind} authorities are remembered already, revoked ones included; wait until the oldest expire`,
+    );
+  }
+  if (ofKind.filter(({ revoked }) => !revoked).length >= MAX_TRUSTED_AUTHORITIES) {
     throw new CaError(
       'AuthorityLimit',
       `the bundle holds ${MAX_TRUSTED_AUTHORITIES} ${kind} authorities already; wait until old ones expire, or taint and revoke them`,
