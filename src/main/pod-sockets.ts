@@ -28,15 +28,20 @@ export interface PodSocketsOptions {
 export function keepPodSockets(options: PodSocketsOptions): PodSockets {
   const { store, server, socketOf, logger } = options;
   const open = new Map<string, RpcListener>();
-  // One after the other: a pod that goes and comes again must not meet its own closing socket.
-  let queue = Promise.resolve();
-  const enqueue = (work: () => Promise<void>): void => {
-    queue = queue.then(work).catch((thrown: unknown) => {
-      logger.error('cannot serve a pod', { error: SignetError.from(thrown).message });
+  // In one lane, one after the other: a pod that goes and comes again must not meet its own closing socket. Several
+  // lanes, because opening a socket is mostly waiting for the file system.
+  const lanes = Array.from({ length: LANES }, () => Promise.resolve());
+  const enqueue = (uid: string, work: () => Promise<void>): void => {
+    const lane = laneOf(uid);
+    lanes[lane] = (lanes[lane] ?? Promise.resolve()).then(work).catch((thrown: unknown) => {
+      logger.error('cannot serve a pod', { pod: uid, error: SignetError.from(thrown).message });
     });
   };
+  const settled = async (): Promise<void> => {
+    await Promise.all(lanes);
+  };
   const add = (uid: string): void =>
-    enqueue(async () => {
+    enqueue(uid, async () => {
       if (open.has(uid)) return;
       const listener = await server.listenUnix({
         path: socketOf(uid),
@@ -47,7 +52,7 @@ export function keepPodSockets(options: PodSocketsOptions): PodSockets {
       open.set(uid, listener);
     });
   const remove = (uid: string): void =>
-    enqueue(async () => {
+    enqueue(uid, async () => {
       const listener = open.get(uid);
       if (listener === undefined) return;
       open.delete(uid);
@@ -64,10 +69,19 @@ export function keepPodSockets(options: PodSocketsOptions): PodSockets {
     }
   });
   return {
-    settled: () => queue,
+    settled,
     async close() {
       unsubscribe();
-      await queue;
+      await settled();
     },
   };
+}
+
+const LANES = 64;
+
+/** Always the same for one pod. */
+function laneOf(uid: string): number {
+  let sum = 0;
+  for (let at = 0; at < uid.length; at++) sum = (sum * 31 + uid.charCodeAt(at)) % LANES;
+  return sum;
 }
