@@ -74,6 +74,9 @@ function readSupplementaryGids(path: string): readonly number[] | undefined {
     .map(Number);
 }
 
+/** Used by one synchronous read at a time. A new one for each caller would be most of the garbage of a call. */
+const scratch = Buffer.allocUnsafeSlow(MAX_STATUS_BYTES);
+
 /** procfs answers from memory: reading it at once costs less than a trip through the thread pool. */
 function readSmallFile(path: string): string | undefined {
   let file: number;
@@ -83,12 +86,11 @@ function readSmallFile(path: string): string | undefined {
     return undefined;
   }
   try {
-    const buffer = Buffer.allocUnsafe(MAX_STATUS_BYTES);
     let length = 0;
     for (;;) {
-      const read = readSync(file, buffer, length, buffer.length - length, null);
+      const read = readSync(file, scratch, length, scratch.length - length, null);
       length += read;
-      if (read === 0 || length === buffer.length) return buffer.toString('latin1', 0, length);
+      if (read === 0 || length === scratch.length) return scratch.toString('latin1', 0, length);
     }
   } catch {
     return undefined;
