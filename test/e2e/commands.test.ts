@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it, jest } from '@jest/globals';
 import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { parse } from 'yaml';
+import { parse, parseAllDocuments } from 'yaml';
 import { identity, namespace, pod, writeResources } from './support/resources.js';
 import { newScope } from './support/scope.js';
 import { signet, startSignet, type Signet } from './support/signet.js';
@@ -134,6 +134,27 @@ describe('the commands', () => {
     expect(after.filter(({ slot }) => slot === 'Active')).toHaveLength(1);
     const unknown = await signet(scope, ['ca', 'taint', 'ffff', '--state', state]);
     expect(unknown.stderr).toContain('[AuthorityUnknown]');
+  });
+
+  it('print the CRDs as YAML documents and as a JSON list, the same', async () => {
+    const yaml = await signet(scope, ['resources', 'crds']);
+    const documents = parseAllDocuments(yaml.lines.join('\n')).map((document) => document.toJS() as unknown);
+    const list = (await json(['resources', 'crds'])) as { kind: string; items: unknown[] };
+    expect(list.kind).toBe('List');
+    expect(list.items).toHaveLength(9);
+    expect(documents).toEqual(expect.arrayContaining(list.items));
+  });
+
+  it('validate a folder: exit 0 when it is right, 1 with file, line and fix when it is not', async () => {
+    const folder = scope.folder();
+    writeResources(folder, 'a.yaml', [namespace('shop'), ...pod('front'), identity('front')]);
+    expect(await json(['resources', 'validate', folder])).toMatchObject({ valid: true, problems: [] });
+    writeResources(folder, 'a.yaml', [identity('front', { podSelektor: {} })]);
+    const wrong = await signet(scope, ['resources', 'validate', folder]);
+    expect(wrong.exit.code).toBe(1);
+    expect(wrong.lines[0]).toMatch(
+      /^error: \S*a\.yaml:\d+:\d+: WorkloadIdentity shop\/front spec.*podSelektor.*podSelector/,
+    );
   });
 
   it('say what is missing, with the fix and the documented exit codes', async () => {

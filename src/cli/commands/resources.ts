@@ -2,7 +2,7 @@ import { Command } from 'commander';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { silentLogger } from '../../lib/logger.js';
-import { allCrds } from '../../resources/crd.js';
+import { allCrds, crdFor, kinds } from '../../resources/crd.js';
 import { openFolderStore } from '../../store/folder/folder-store.js';
 import { EXIT, ExitWith, type CliIo } from '../io.js';
 import { answer, outputOption, type OutputFormat } from '../output.js';
@@ -24,11 +24,15 @@ export function resourcesCommand(io: CliIo): Command {
   resources
     .command('crds')
     .description('Print the CustomResourceDefinitions, to be applied with kubectl.')
-    .option('--directory <directory>', 'write one file per kind there instead')
-    .action((options: { directory?: string }) => {
+    .option('--directory <directory>', 'write one YAML file per kind there instead')
+    .addOption(outputOption())
+    .action((options: { directory?: string; output: OutputFormat }) => {
       const crds = allCrds();
       if (options.directory === undefined) {
-        io.stdout(crds.map(({ content }) => content).join('---\n'));
+        // A List, which kubectl takes as it takes the YAML documents of the other forms.
+        if (options.output === 'json')
+          answer(io, 'json', { apiVersion: 'v1', kind: 'List', items: kinds.map(crdFor) }, () => '');
+        else io.stdout(crds.map(({ content }) => content).join('---\n'));
         return;
       }
       mkdirSync(options.directory, { recursive: true });
