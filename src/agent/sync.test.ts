@@ -37,7 +37,7 @@ function start(
 
 describe('follow', () => {
   it('opens a stream that says nothing ever less often', async () => {
-    // eslint-disable-next-line require-yield
+    // eslint-disable-next-line require-yield -- a stream that fails or ends before its first message
     const { clock, stop, opened, states, running } = start(async function* () {
       throw new Error('connection refused');
     });
@@ -92,7 +92,7 @@ describe('follow', () => {
     await until(() => inStream.states.length === 1);
     inStream.stop.abort();
     await inStream.running;
-    // eslint-disable-next-line require-yield
+    // eslint-disable-next-line require-yield -- a stream that fails or ends before its first message
     const inWait = start(async function* () {
       throw new Error('connection refused');
     });

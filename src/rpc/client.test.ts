@@ -178,7 +178,7 @@ describe('a connection', () => {
       },
     });
     await open();
-    // eslint-disable-next-line require-yield
+    // eslint-disable-next-line require-yield -- a stream that fails or ends before its first message
     async function* requests(): AsyncGenerator<never, void, void> {
       throw new Error('the source broke');
     }

@@ -1,66 +1,18 @@
-import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
-import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { describe, expect, it } from '@jest/globals';
+import { readdir } from 'node:fs/promises';
 import { connect as connectHttp2 } from 'node:http2';
 import { connect } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { aborted, preface, rpcFixture, settings } from '../../test/support/rpc-fixture.js';
 import { closed, rawConnection } from '../../test/support/sockets.js';
-import { silentLogger } from '../lib/logger.js';
 import { encodeFrame } from './authority/frames.js';
 import { encodeBlock } from './authority/hpack.js';
-import type { RpcConnection } from './client.js';
-import { connectUnix } from './client.js';
 import { HealthService } from './gen/grpc/health/v1/health.js';
 import { SpiffeWorkloadAPIService } from './gen/spiffe/workload.js';
-import type { ListenUnixOptions, RpcListener } from './listener.js';
-import type { RpcServer, RpcServerOptions } from './server.js';
-import { createRpcServer } from './server.js';
-import type { CallContext, MessageSink } from './service.js';
+import type { MessageSink } from './service.js';
 
-const preface = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
-const settings = encodeFrame({ type: 4, flags: 0, stream: 0 }, Buffer.alloc(0));
-
-let directory: string;
-const closers: (() => Promise<void> | void)[] = [];
-
-beforeEach(async () => {
-  directory = await mkdtemp(join(tmpdir(), 'signet-rpc-'));
-});
-
-afterEach(async () => {
-  for (const close of closers.splice(0).reverse()) await close();
-  await rm(directory, { recursive: true, force: true });
-});
-
-function serverWith(options: Partial<RpcServerOptions> = {}): RpcServer {
-  const server = createRpcServer({ logger: silentLogger, standardServices: false, ...options });
-  closers.push(() => server.close());
-  return server;
-}
-
-function listen(server: RpcServer, options: Partial<ListenUnixOptions> = {}): Promise<RpcListener> {
-  return server.listenUnix({
-    path: join(directory, 'api.sock'),
-    mode: 0o600,
-    name: 'shared',
-    peerCredentials: false,
-    ...options,
-  });
-}
-
-function dial(path = join(directory, 'api.sock')): RpcConnection {
-  const connection = connectUnix(path);
-  closers.push(() => connection.close());
-  return connection;
-}
-
-/** Resolves when a context's signal is aborted, with its reason. */
-function aborted(context: CallContext): Promise<unknown> {
-  return new Promise((resolve) => {
-    if (context.signal.aborted) resolve(context.signal.reason);
-    context.signal.addEventListener('abort', () => resolve(context.signal.reason), { once: true });
-  });
-}
+const fixture = rpcFixture();
+const { serverWith, listen, dial } = fixture;
 
 describe('bad clients', () => {
   it('holds one message for a client that never reads, and serves others meanwhile', async () => {
@@ -85,7 +37,7 @@ describe('bad clients', () => {
     await listen(server);
     // The library's own client reads without being asked, so this one speaks HTTP/2 itself.
     const session = connectHttp2('http://localhost', {
-      createConnection: () => connect({ path: join(directory, 'api.sock') }),
+      createConnection: () => connect({ path: join(fixture.directory, 'api.sock') }),
     });
     const call = session.request({
       ':method': 'POST',
@@ -181,12 +133,12 @@ describe('bad clients', () => {
   it('bears 3,000 connections at once that stay silent, and takes no more than its bound', async () => {
     const server = serverWith({ limits: { maxConnectionsPerListener: 500 } });
     server.service(HealthService, { check: async () => ({ status: 1 }) });
-    const flooded = await listen(server, { path: join(directory, 'a.sock'), name: 'pod/a' });
-    await listen(server, { path: join(directory, 'b.sock'), name: 'pod/b' });
+    const flooded = await listen(server, { path: join(fixture.directory, 'a.sock'), name: 'pod/a' });
+    await listen(server, { path: join(fixture.directory, 'b.sock'), name: 'pod/b' });
     const sockets = await Promise.all(Array.from({ length: 3000 }, () => rawConnection(flooded.path)));
     await Promise.all(sockets.slice(500).map(closed));
     expect(flooded.connections).toBe(500);
-    await dial(join(directory, 'b.sock')).health().check({ service: '' });
+    await dial(join(fixture.directory, 'b.sock')).health().check({ service: '' });
     for (const socket of sockets) socket.destroy();
     while (flooded.connections > 0) await new Promise((resolve) => setImmediate(resolve));
   });

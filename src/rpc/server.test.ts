@@ -1,74 +1,26 @@
-import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
+import { describe, expect, it } from '@jest/globals';
 import { once } from 'node:events';
-import { mkdtemp, rm, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import type { IncomingHttpHeaders } from 'node:http2';
 import { connect as connectHttp2 } from 'node:http2';
 import { connect } from 'node:net';
-import { tmpdir } from 'node:os';
 import { gzipSync } from 'node:zlib';
 import { join } from 'node:path';
 import { FakeClock } from '../../test/support/fake-clock.js';
+import { aborted, preface, rpcFixture, settings } from '../../test/support/rpc-fixture.js';
 import { closed, rawConnection } from '../../test/support/sockets.js';
 import type { Logger } from '../lib/logger.js';
-import { silentLogger } from '../lib/logger.js';
-import { encodeFrame } from './authority/frames.js';
-import type { RpcConnection } from './client.js';
-import { RpcError, connectUnix } from './client.js';
+import { RpcError } from './client.js';
 import { HealthService } from './gen/grpc/health/v1/health.js';
 import { AdminService } from './gen/signet/admin/v1/admin.js';
 import { SpiffeWorkloadAPIService, X509SVIDResponse } from './gen/spiffe/workload.js';
 import { SecretDiscoveryServiceService } from './gen/envoy/secret/sds.js';
-import type { ListenUnixOptions, RpcListener } from './listener.js';
 import { PeerCredentialsError } from './peer/reader.js';
-import type { RpcServer, RpcServerOptions } from './server.js';
-import { createRpcServer } from './server.js';
 import type { CallContext, Peer } from './service.js';
 import { StatusError } from './service.js';
 
-const preface = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
-const settings = encodeFrame({ type: 4, flags: 0, stream: 0 }, Buffer.alloc(0));
-
-let directory: string;
-const closers: (() => Promise<void> | void)[] = [];
-
-beforeEach(async () => {
-  directory = await mkdtemp(join(tmpdir(), 'signet-rpc-'));
-});
-
-afterEach(async () => {
-  for (const close of closers.splice(0).reverse()) await close();
-  await rm(directory, { recursive: true, force: true });
-});
-
-function serverWith(options: Partial<RpcServerOptions> = {}): RpcServer {
-  const server = createRpcServer({ logger: silentLogger, standardServices: false, ...options });
-  closers.push(() => server.close());
-  return server;
-}
-
-function listen(server: RpcServer, options: Partial<ListenUnixOptions> = {}): Promise<RpcListener> {
-  return server.listenUnix({
-    path: join(directory, 'api.sock'),
-    mode: 0o600,
-    name: 'shared',
-    peerCredentials: false,
-    ...options,
-  });
-}
-
-function dial(path = join(directory, 'api.sock')): RpcConnection {
-  const connection = connectUnix(path);
-  closers.push(() => connection.close());
-  return connection;
-}
-
-/** Resolves when a context's signal is aborted, with its reason. */
-function aborted(context: CallContext): Promise<unknown> {
-  return new Promise((resolve) => {
-    if (context.signal.aborted) resolve(context.signal.reason);
-    context.signal.addEventListener('abort', () => resolve(context.signal.reason), { once: true });
-  });
-}
+const fixture = rpcFixture();
+const { closers, serverWith, listen, dial } = fixture;
 
 /** Collects what is logged. */
 function recorder(): { logger: Logger; lines: { level: string; message: string; fields: unknown }[] } {
@@ -185,11 +137,13 @@ describe('calls', () => {
         await sink.write({ status: 1 });
       },
     });
-    await listen(server, { path: join(directory, 'a.sock'), name: 'pod/a' });
-    await listen(server, { path: join(directory, 'b.sock'), name: 'pod/b' });
+    await listen(server, { path: join(fixture.directory, 'a.sock'), name: 'pod/a' });
+    await listen(server, { path: join(fixture.directory, 'b.sock'), name: 'pod/b' });
     const spoof = { 'x-test': 'yes', 'remote-address': 'c1', 'x-forwarded-for': 'c1', peer: 'c1' };
-    await dial(join(directory, 'a.sock')).health().check({ service: '' }, { metadata: spoof });
-    await collect(dial(join(directory, 'b.sock')).health().watch({ service: '' }, { metadata: spoof }));
+    await dial(join(fixture.directory, 'a.sock')).health().check({ service: '' }, { metadata: spoof });
+    await collect(
+      dial(join(fixture.directory, 'b.sock')).health().watch({ service: '' }, { metadata: spoof }),
+    );
     expect(seen).toEqual([
       { listener: 'pod/a', id: 'c1', header: undefined, missing: undefined },
       { listener: 'pod/b', id: 'c2', header: 'yes', missing: undefined },
@@ -279,9 +233,9 @@ describe('peer credentials', () => {
         return { status: 1 };
       },
     });
-    await listen(server, { path: join(directory, 'a.sock'), peerCredentials: true });
-    const other = await listen(server, { path: join(directory, 'b.sock'), name: 'pod/b' });
-    const connection = dial(join(directory, 'a.sock'));
+    await listen(server, { path: join(fixture.directory, 'a.sock'), peerCredentials: true });
+    const other = await listen(server, { path: join(fixture.directory, 'b.sock'), name: 'pod/b' });
+    const connection = dial(join(fixture.directory, 'a.sock'));
     await connection.health().check({ service: '' }, { metadata: { pid: '1', uid: '0' } });
     await dial(other.path).health().check({ service: '' });
     expect(peers[0]?.credentials).toMatchObject({ pid: process.pid, uid: process.getuid?.() });
@@ -457,13 +411,13 @@ describe('bounds', () => {
   it('refuses a connection above the bound of its listener, and serves the other listeners', async () => {
     const server = serverWith({ limits: { maxConnectionsPerListener: 2 } });
     server.service(HealthService, { check: async () => ({ status: 1 }) });
-    const flooded = await listen(server, { path: join(directory, 'a.sock'), name: 'pod/a' });
-    await listen(server, { path: join(directory, 'b.sock'), name: 'pod/b' });
+    const flooded = await listen(server, { path: join(fixture.directory, 'a.sock'), name: 'pod/a' });
+    await listen(server, { path: join(fixture.directory, 'b.sock'), name: 'pod/b' });
     const kept = await Promise.all([rawConnection(flooded.path), rawConnection(flooded.path)]);
     const third = await rawConnection(flooded.path);
     await closed(third);
     expect(flooded.connections).toBe(2);
-    await dial(join(directory, 'b.sock')).health().check({ service: '' });
+    await dial(join(fixture.directory, 'b.sock')).health().check({ service: '' });
     for (const socket of kept) socket.destroy();
   });
 
@@ -499,11 +453,11 @@ describe('bounds', () => {
     const limits = { maxConnections: 3, maxConnectionsPerListener: 100, reservedConnectionsPerListener: 1 };
     const server = serverWith({ limits });
     server.service(HealthService, { check: async () => ({ status: 1 }) });
-    const greedy = await listen(server, { path: join(directory, 'a.sock'), name: 'pod/a' });
-    await listen(server, { path: join(directory, 'b.sock'), name: 'pod/b' });
+    const greedy = await listen(server, { path: join(fixture.directory, 'a.sock'), name: 'pod/a' });
+    await listen(server, { path: join(fixture.directory, 'b.sock'), name: 'pod/b' });
     const sockets = await Promise.all(Array.from({ length: 5 }, () => rawConnection(greedy.path)));
     await Promise.any(sockets.map(closed));
-    await dial(join(directory, 'b.sock')).health().check({ service: '' });
+    await dial(join(fixture.directory, 'b.sock')).health().check({ service: '' });
     expect(greedy.connections).toBe(3);
     for (const socket of sockets) socket.destroy();
   });
@@ -616,8 +570,8 @@ describe('stopping', () => {
         await aborted(context);
       },
     });
-    const one = await listen(server, { path: join(directory, 'a.sock'), name: 'pod/a' });
-    const other = await listen(server, { path: join(directory, 'b.sock'), name: 'pod/b' });
+    const one = await listen(server, { path: join(fixture.directory, 'a.sock'), name: 'pod/a' });
+    const other = await listen(server, { path: join(fixture.directory, 'b.sock'), name: 'pod/b' });
     const streams = [one, other].map(({ path }) =>
       dial(path).health().watch({ service: '' })[Symbol.asyncIterator](),
     );
