@@ -1,13 +1,6 @@
 import { parseSpiffeId, type SpiffeId } from '../../identity/spiffe/id.js';
 import { normaliseHttp } from './http.js';
-import {
-  inValidity,
-  matchesPorts,
-  matchesPrincipal,
-  meetsOperation,
-  namespaceOf,
-  type Facts,
-} from './match.js';
+import { inValidity, matchesPorts, matchesSource, meetsOperation, namespaceOf, type Facts } from './match.js';
 import type { AccessRequest, Effect, PolicyRef, Tier } from './model.js';
 import type { PolicySet } from './policy-set.js';
 import {
@@ -231,8 +224,7 @@ function firstMatch(
   for (const { ranked, source } of rules) {
     if (best !== undefined && ranked.rank >= best.rank) return best;
     // The list was found under a principal that matches; what is left is whom the source excepts.
-    if (source.except.length > 0 && source.except.some((principal) => matchesPrincipal(principal, facts)))
-      continue;
+    if (source.except.length > 0 && !matchesSource(source, facts)) continue;
     if (meets(ranked, facts)) return ranked;
   }
   return best;

@@ -1,6 +1,6 @@
 import type { SpiffeId } from '../../identity/spiffe/id.js';
 import { matchesHost, type NormalHttp } from './http.js';
-import type { Operation, Principal, Source, Validity } from './model.js';
+import type { NetworkOperation, Operation, Principal, Source, Validity } from './model.js';
 import { matchesPath } from './path.js';
 
 /** A request, checked and in canonical form. */
@@ -54,7 +54,7 @@ export function matchesPrincipal(principal: Principal, facts: Facts): boolean {
 export function matchesSource(source: Source, facts: Facts): boolean {
   return (
     source.any.some((principal) => matchesPrincipal(principal, facts)) &&
-    !source.except.some((principal) => matchesPrincipal(principal, facts))
+    !source.except.some(({ any }) => any.some((principal) => matchesPrincipal(principal, facts)))
   );
 }
 
@@ -75,24 +75,25 @@ export function matchesPorts(
   return of(ports instanceof Set ? ports.has(facts.port) : [...ports].includes(facts.port));
 }
 
-export function matchesMethods({ methods }: Operation, { http }: Facts): Match {
+export function matchesMethods({ methods }: NetworkOperation, { http }: Facts): Match {
   if (methods === undefined) return 'yes';
   return http === undefined ? 'unknown' : of(methods.includes(http.method));
 }
 
-export function matchesHosts({ hosts }: Operation, { http }: Facts): Match {
+export function matchesHosts({ hosts }: NetworkOperation, { http }: Facts): Match {
   if (hosts === undefined) return 'yes';
   const host = http?.host;
   return host === undefined ? 'unknown' : of(hosts.some((pattern) => matchesHost(pattern, host)));
 }
 
-export function matchesPaths({ paths }: Operation, { http }: Facts): Match {
+export function matchesPaths({ paths }: NetworkOperation, { http }: Facts): Match {
   if (paths === undefined) return 'yes';
   return http === undefined ? 'unknown' : of(paths.some((pattern) => matchesPath(pattern, http.path)));
 }
 
 /** Whether one operation is met, as the effect asks. */
 export function meetsOperation(operation: Operation, facts: Facts, effect: 'Allow' | 'Deny'): boolean {
+  if (operation.kind === 'action') return false;
   const enough = (match: Match): boolean => match === 'yes' || (effect === 'Deny' && match === 'unknown');
   return (
     enough(matchesMethods(operation, facts)) &&

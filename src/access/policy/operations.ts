@@ -1,5 +1,5 @@
 import { isMethod, normaliseHostPattern } from './http.js';
-import type { Operation, PathPattern } from './model.js';
+import type { NetworkOperation, Operation, PathPattern } from './model.js';
 import { exactPattern, prefixPattern, templatePattern, type ParsedPattern } from './path.js';
 import { readList, readObject, readPorts, readTexts, shown, type ProblemReport } from './read.js';
 
@@ -21,13 +21,15 @@ export function readOperation(value: unknown, field: string, report: ProblemRepo
     report.add(field, 'says http and grpc; write one entry for each');
   }
   const ports = readPorts(record['ports'], `${field}.ports`, report);
-  const base = ports === undefined ? {} : { ports };
+  const base = { kind: 'network' as const, ...(ports === undefined ? {} : { ports }) };
   if (record['http'] !== undefined) return { ...base, ...readHttp(record['http'], `${field}.http`, report) };
   if (record['grpc'] !== undefined) return { ...base, ...readGrpc(record['grpc'], `${field}.grpc`, report) };
   return base;
 }
 
-function readHttp(value: unknown, field: string, report: ProblemReport): Operation {
+type HttpPart = Omit<NetworkOperation, 'kind'>;
+
+function readHttp(value: unknown, field: string, report: ProblemReport): HttpPart {
   const record = readObject(value, field, ['hosts', 'methods', 'paths', 'headers', 'query'], report);
   if (record === undefined) return {};
   for (const name of ['headers', 'query']) {
@@ -84,7 +86,7 @@ const SERVICE = /^[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*$/;
 const METHOD = /^[A-Za-z_][A-Za-z0-9_]*$/;
 
 /** gRPC is `POST /package.Service/Method` (gRPC over HTTP/2, "Requests"). */
-function readGrpc(value: unknown, field: string, report: ProblemReport): Operation {
+function readGrpc(value: unknown, field: string, report: ProblemReport): HttpPart {
   const record = readObject(value, field, ['service', 'methods'], report);
   if (record === undefined) return {};
   const service = record['service'];

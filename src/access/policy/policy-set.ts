@@ -15,6 +15,8 @@ export interface PolicySet {
    * memory is the caller's to bound.
    */
   forTarget(workload: TargetWorkload): TargetPolicies;
+  /** The policies that concern a workload, audited ones too, by name. */
+  concerning(workload: TargetWorkload): readonly Policy[];
 }
 
 export interface PolicySetOptions {
@@ -48,21 +50,19 @@ export function createPolicySet(policies: readonly Policy[], options: PolicySetO
     }
   }
   const targets = new WeakMap<TargetWorkload, TargetPolicies>();
+  const concerning = (workload: TargetWorkload): readonly Policy[] =>
+    [...everywhere.candidates(workload), ...(byNamespace.get(workload.namespace)?.candidates(workload) ?? [])]
+      .filter(({ policy }) => selects(policy.target, workload))
+      .sort((a, b) => a.order - b.order)
+      .map(({ policy }) => policy);
   return {
     policies: sorted,
     defaultAction: options.defaultAction ?? 'Deny',
+    concerning,
     forTarget(workload) {
       const known = targets.get(workload);
       if (known !== undefined) return known;
-      const found = [
-        ...everywhere.candidates(workload),
-        ...(byNamespace.get(workload.namespace)?.candidates(workload) ?? []),
-      ];
-      const concerning = found
-        .filter(({ policy }) => selects(policy.target, workload))
-        .sort((a, b) => a.order - b.order)
-        .map(({ policy }) => policy);
-      const target = compileTarget(concerning);
+      const target = compileTarget(concerning(workload));
       targets.set(workload, target);
       return target;
     },

@@ -1,5 +1,5 @@
 import { checkSpiffePath, parseSpiffeId, parseTrustDomain } from '../../identity/spiffe/id.js';
-import type { LabelRequirement, Principal, Source } from './model.js';
+import type { LabelRequirement, Principal, Source, SourceMatch } from './model.js';
 import { readList, readObject, readTexts, readWord, type ProblemReport } from './read.js';
 import { readSelector } from './selector.js';
 
@@ -43,13 +43,13 @@ export function readSource(
   const record = readObject(value, field, [...SIMPLE, 'except'], report);
   if (record === undefined) return undefined;
   const any = readPrincipals(record, field, place, resolver, report);
-  const except: Principal[] = [];
+  const except: SourceMatch[] = [];
   for (const [index, entry] of (readList(record['except'], `${field}.except`, report) ?? []).entries()) {
     const at = `${field}.except[${index}]`;
     const inner = readObject(entry, at, SIMPLE, report);
     // What a Deny rule excepts is let through, so there a principal may match too little, and in an Allow rule not.
     const innerPlace = { namespace: place.namespace, mustResolve: !place.mustResolve };
-    if (inner !== undefined) except.push(...readPrincipals(inner, at, innerPlace, resolver, report));
+    if (inner !== undefined) except.push({ any: readPrincipals(inner, at, innerPlace, resolver, report) });
   }
   return { any, except };
 }

@@ -84,6 +84,7 @@ function operationMissed(operations: readonly Operation[], facts: Facts): readon
 }
 
 function oneOperationMissed(operation: Operation, facts: Facts): readonly Missed[] {
+  if (operation.kind === 'action') return [];
   const { http } = facts;
   const missed: Missed[] = [];
   if (matchesPorts(operation.ports, facts) !== 'yes') {

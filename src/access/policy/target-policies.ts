@@ -110,7 +110,7 @@ function compileDecider(policies: readonly Policy[]): Decider {
  * A policy with an Allow rule, or with no rule at all, closes its target. It does so also outside its validity: the
  * end of a permission must never open a target to everybody.
  */
-function closes(policy: Policy): boolean {
+export function closes(policy: Policy): boolean {
   return policy.rules.length === 0 || policy.rules.some(({ effect }) => effect === 'Allow');
 }
 
