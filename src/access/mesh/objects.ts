@@ -7,20 +7,24 @@ export const MANAGED_LABELS = { 'app.kubernetes.io/managed-by': 'signet' } as co
 /** Says which policies an object comes from. */
 export const POLICY_ANNOTATION = 'signet.dev/policies';
 
-const MAX_NAME = 63;
+/** The longest name that Kubernetes takes for an object (RFC 1123 subdomain). */
+const MAX_NAME = 253;
+const LABEL = /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/;
 
 /**
- * A name for a rendered object: the parts joined by "-", each made a DNS label; with a hash of all parts where that would
- * lose anything, so that two lists of parts never give one name.
+ * A name for a rendered object: the parts joined by "."; with a hash of all parts where that would lose anything, so that
+ * two lists of parts never give one name.
  */
 export function objectName(...parts: readonly string[]): string {
-  const plain = parts.map((part) => part.toLowerCase().replaceAll(/[^a-z0-9]+/g, '-')).join('-');
-  const trimmed = plain.replaceAll(/^-+|-+$/g, '');
-  const faithful = parts.every((part) => /^[a-z0-9]+$/.test(part));
-  if (faithful && trimmed.length <= MAX_NAME) return trimmed;
-  const hash = createHash('sha256').update(JSON.stringify(parts)).digest('hex').slice(0, 8);
-  const head = trimmed.slice(0, MAX_NAME - 9).replaceAll(/-+$/g, '');
-  return head === '' ? hash : `${head}-${hash}`;
+  const plain = parts.join('.');
+  if (parts.every((part) => LABEL.test(part)) && plain.length <= MAX_NAME) return plain;
+  const hash = createHash('sha256').update(JSON.stringify(parts)).digest('hex').slice(0, 12);
+  const words = parts.join('-').toLowerCase();
+  const head = words
+    .replaceAll(/[^a-z0-9]+/g, '-')
+    .slice(0, 40)
+    .replaceAll(/^-+|-+$/g, '');
+  return head === '' ? `x-${hash}` : `${head}-${hash}`;
 }
 
 /** Metadata of a rendered object. */
