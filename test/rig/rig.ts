@@ -2,17 +2,23 @@
  * The real programs that tests run Signet against. Each is built when a test first asks for it; docs/development/test-rig.md
  * says what a machine needs for that, and how to build ahead.
  */
-import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { copyFile, cp, readdir, readFile, rm } from 'node:fs/promises';
+import { copyFile, cp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { built, type Part, progress } from './cache.js';
+import { goBuild, goModule, run } from './tools.js';
 
 const here = dirname(fileURLToPath(import.meta.url));
 const goFolder = join(here, 'go');
 const javaFolder = join(here, 'java');
 const envoyRequirements = join(here, 'envoy', 'requirements.txt');
+const istioFolder = join(here, 'engines', 'istio');
+const ciliumFolder = join(here, 'engines', 'cilium');
+const opaFolder = join(here, 'engines', 'opa');
+
+/** The longest that a test may wait for parts to be built: a `beforeAll` that needs one gets this as its limit, in ms. */
+export const rigTimeout = 40 * 60_000;
 
 /** go-spiffe as a program (test/rig/go): its path. */
 export async function spiffeClient(): Promise<string> {
@@ -33,12 +39,71 @@ export async function envoy(): Promise<string> {
   return join(await built(parts.envoy), 'envoy');
 }
 
-/** True when the operator named this part in `SIGNET_RIG_SKIP` (comma separated): its tests are then skipped, and say so. */
-export function isSkipped(part: 'go' | 'java' | 'envoy'): boolean {
-  const skipped = (process.env['SIGNET_RIG_SKIP'] ?? '').split(',').includes(part);
-  if (skipped) progress(`SIGNET_RIG_SKIP names ${part}: its tests do not run`);
-  return skipped;
+/** istiod's own code as a program (test/rig/engines/istio): its path. */
+export async function istioAuthz(): Promise<string> {
+  return join(await built(parts.istio), 'istio-authz');
 }
+
+/** Cilium's own policy engine as a program (test/rig/engines/cilium): its path. */
+export async function ciliumDecide(): Promise<string> {
+  return join(await built(parts.cilium), 'cilium-decide');
+}
+
+/** The `opa` command: its path. */
+export async function opa(): Promise<string> {
+  return join(await built(parts.opa), 'opa');
+}
+
+/** The API server's checks of custom resources as a program: its path. */
+export async function kubeSchema(): Promise<string> {
+  return join(await built(parts['kube-schema']), 'kube-schema');
+}
+
+/** The CRDs of a project, out of its Go module: the path of one YAML file. */
+export async function crds(of: keyof typeof crdSources): Promise<string> {
+  return join(await built(parts['kube-schema']), `${of}.yaml`);
+}
+
+/** What the operator may name in `SIGNET_RIG_SKIP` (comma separated), and what else that stands for. */
+const skippable = {
+  go: ['go'],
+  java: ['java'],
+  envoy: ['envoy'],
+  'kube-schema': ['kube-schema', 'go'],
+  istio: ['istio', 'kube-schema', 'envoy', 'go'],
+  cilium: ['cilium', 'go'],
+  opa: ['opa', 'go'],
+} as const;
+
+/** True when the operator named this part, or a thing that it needs, in `SIGNET_RIG_SKIP`: its tests are then skipped, and say so. */
+export function isSkipped(part: keyof typeof skippable): boolean {
+  const named = (process.env['SIGNET_RIG_SKIP'] ?? '').split(',');
+  const why = skippable[part].find((name) => named.includes(name));
+  if (why !== undefined) progress(`SIGNET_RIG_SKIP names ${why}: the tests of ${part} do not run`);
+  return why !== undefined;
+}
+
+/** CRDs that come with Go modules: the module, the go.mod that pins it, and the files inside. */
+const crdSources = {
+  istio: {
+    folder: istioFolder,
+    module: 'istio.io/istio',
+    files: ['manifests/charts/base/files/crd-all.gen.yaml'],
+  },
+  cilium: {
+    folder: ciliumFolder,
+    module: 'github.com/cilium/cilium',
+    files: ['networkpolicies', 'clusterwidenetworkpolicies', 'cidrgroups'].map(
+      (kind) => `pkg/k8s/apis/cilium.io/client/crds/v2/cilium${kind}.yaml`,
+    ),
+  },
+  /** ClusterNetworkPolicy. */
+  'network-policy': {
+    folder: ciliumFolder,
+    module: 'sigs.k8s.io/network-policy-api',
+    files: ['config/crd/standard/policy.networking.k8s.io_clusternetworkpolicies.yaml'],
+  },
+} as const satisfies Record<string, { folder: string; module: string; files: readonly string[] }>;
 
 /** What there is, by name. */
 export const parts = {
@@ -46,19 +111,7 @@ export const parts = {
     name: 'spiffe-client',
     sources: [goFolder],
     cost: 'about 45 s of CPU',
-    async build(folder: string): Promise<void> {
-      const version = (await run('go', ['env', 'GOVERSION'], { why: 'Go 1.26 or newer', skip: 'go' })).trim();
-      const [, major, minor] = /^go(\d+)\.(\d+)/.exec(version) ?? [];
-      if (Number(major) < 1 || (Number(major) === 1 && Number(minor) < 26)) {
-        throw new Error(`the go-spiffe client needs Go 1.26 or newer; \`go\` on PATH is ${version}`);
-      }
-      await run('go', ['build', '-trimpath', '-buildvcs=false', '-o', join(folder, 'spiffe-client'), '.'], {
-        why: 'Go 1.26 or newer',
-        skip: 'go',
-        cwd: goFolder,
-        env: { CGO_ENABLED: '0', GOWORK: 'off', GOFLAGS: '-mod=readonly', GOTOOLCHAIN: 'local' },
-      });
-    },
+    build: (folder: string) => goBuild(goFolder, '.', join(folder, 'spiffe-client')),
   },
   'java-client': {
     name: 'java-client',
@@ -99,6 +152,37 @@ export const parts = {
       await run(join(folder, 'envoy'), ['--version'], need);
     },
   },
+  'kube-schema': {
+    name: 'kube-schema',
+    sources: [istioFolder, join(ciliumFolder, 'go.mod')],
+    cost: 'about 1 minute of CPU',
+    async build(folder: string): Promise<void> {
+      await goBuild(istioFolder, './cmd/kube-schema', join(folder, 'kube-schema'));
+      for (const [name, source] of Object.entries(crdSources)) {
+        const from = await goModule(source.folder, source.module);
+        const texts = await Promise.all(source.files.map((file) => readFile(join(from, file), 'utf8')));
+        await writeFile(join(folder, `${name}.yaml`), texts.join('\n---\n'));
+      }
+    },
+  },
+  istio: {
+    name: 'istio',
+    sources: [istioFolder],
+    cost: 'about 8 minutes of CPU',
+    build: (folder: string) => goBuild(istioFolder, './cmd/istio-authz', join(folder, 'istio-authz')),
+  },
+  cilium: {
+    name: 'cilium',
+    sources: [ciliumFolder],
+    cost: 'about 6 minutes of CPU',
+    build: (folder: string) => goBuild(ciliumFolder, '.', join(folder, 'cilium-decide')),
+  },
+  opa: {
+    name: 'opa',
+    sources: [opaFolder],
+    cost: 'about 3 minutes of CPU',
+    build: (folder: string) => goBuild(opaFolder, 'github.com/open-policy-agent/opa', join(folder, 'opa')),
+  },
 } satisfies Record<string, Part>;
 
 /** Maven has no lock file: every jar must be one that checksums.sha256 names, and none may be missing. */
@@ -118,37 +202,4 @@ async function verifyJars(lib: string): Promise<void> {
       wrong.push(`${name} has SHA-256 ${sum}, not ${wanted.get(name) ?? 'named'}`);
   }
   if (wrong.length > 0) throw new Error(`the jars are not those of checksums.sha256: ${wrong.join('; ')}`);
-}
-
-interface RunOptions {
-  /** What the machine must have, for the message when it has not. */
-  readonly why: string;
-  /** The name under which SIGNET_RIG_SKIP skips it. */
-  readonly skip: string;
-  readonly cwd?: string;
-  readonly env?: Readonly<Record<string, string>>;
-}
-
-/** Runs a build step to its end; its output becomes part of the error when it fails. */
-function run(command: string, args: readonly string[], options: RunOptions): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const child = spawn(command, args, {
-      cwd: options.cwd,
-      env: { ...process.env, ...options.env },
-      stdio: ['ignore', 'pipe', 'pipe'],
-    });
-    let stdout = '';
-    let log = '';
-    child.stdout.on('data', (chunk: Buffer) => {
-      stdout += chunk.toString();
-      log += chunk.toString();
-    });
-    child.stderr.on('data', (chunk: Buffer) => (log += chunk.toString()));
-    const hint = `It needs ${options.why}; to do without, set SIGNET_RIG_SKIP=${options.skip}.`;
-    child.on('error', (error) => reject(new Error(`cannot run ${command}: ${error.message}. ${hint}`)));
-    child.on('close', (code) => {
-      if (code === 0) resolve(stdout);
-      else reject(new Error(`${command} ${args.join(' ')} ended with ${code}. ${hint}\n${log.slice(-4000)}`));
-    });
-  });
 }

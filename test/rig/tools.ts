@@ -1,0 +1,64 @@
+import { spawn } from 'node:child_process';
+
+export interface RunOptions {
+  /** What the machine must have, for the message when it has not. */
+  readonly why: string;
+  /** The name under which SIGNET_RIG_SKIP skips it. */
+  readonly skip: string;
+  readonly cwd?: string;
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+/** Runs a build step to its end; its stdout. What it said becomes part of the error when it fails. */
+export function run(command: string, args: readonly string[], options: RunOptions): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(command, args, {
+      cwd: options.cwd,
+      env: { ...process.env, ...options.env },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    let stdout = '';
+    let log = '';
+    child.stdout.on('data', (chunk: Buffer) => {
+      stdout += chunk.toString();
+      log += chunk.toString();
+    });
+    child.stderr.on('data', (chunk: Buffer) => (log += chunk.toString()));
+    const hint = `It needs ${options.why}; to do without, set SIGNET_RIG_SKIP=${options.skip}.`;
+    child.on('error', (error) => reject(new Error(`cannot run ${command}: ${error.message}. ${hint}`)));
+    child.on('close', (code) => {
+      if (code === 0) resolve(stdout);
+      else reject(new Error(`${command} ${args.join(' ')} ended with ${code}. ${hint}\n${log.slice(-4000)}`));
+    });
+  });
+}
+
+const GO = 'Go 1.26 or newer';
+
+/**
+ * Compiles a package of the Go module in `folder` to `output`. The flags are the same for all: packages that several parts
+ * share are then compiled once.
+ */
+export async function goBuild(folder: string, goPackage: string, output: string): Promise<void> {
+  const version = (await run('go', ['env', 'GOVERSION'], { why: GO, skip: 'go' })).trim();
+  const [, major, minor] = /^go(\d+)\.(\d+)/.exec(version) ?? [];
+  if (Number(major) < 1 || (Number(major) === 1 && Number(minor) < 26)) {
+    throw new Error(`the test rig needs ${GO}; \`go\` on PATH is ${version}`);
+  }
+  await go(folder, ['build', '-buildvcs=false', '-ldflags=-s -w', '-o', output, goPackage]);
+}
+
+/** Where the files of a module are that go.mod in `folder` names, downloaded now if need be. */
+export async function goModule(folder: string, path: string): Promise<string> {
+  const answer = await go(folder, ['mod', 'download', '-json', path]);
+  return (JSON.parse(answer) as { readonly Dir: string }).Dir;
+}
+
+function go(folder: string, args: readonly string[]): Promise<string> {
+  return run('go', args, {
+    why: GO,
+    skip: 'go',
+    cwd: folder,
+    env: { GOWORK: 'off', GOFLAGS: '-mod=readonly', GOTOOLCHAIN: 'local' },
+  });
+}
