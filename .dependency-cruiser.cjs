@@ -40,18 +40,28 @@ module.exports = {
       'the CA signs; it does not know who asks',
     ),
     only('identity/registration', ['lib', 'identity/spiffe', 'resources'], 'pods x identities is pure'),
+    only(
+      'identity/tokens',
+      ['lib', 'identity/spiffe'],
+      'a token is judged by keys alone, wherever it came in',
+    ),
     only('access', ['lib', 'identity/spiffe'], 'who may do what is pure'),
     only('resources', ['lib', 'identity/spiffe', 'access'], 'what was asked'),
     only('store', ['lib', 'resources', 'identity/spiffe'], 'a store reads and writes resources'),
     only('rpc', ['lib', 'identity/spiffe', 'identity/registration'], 'how programs talk'),
     only(
+      'cluster',
+      ['lib', 'identity/spiffe', 'identity/registration', 'access', 'resources', 'store'],
+      'what there is, as the pure rooms want it; whoever has a store may ask',
+    ),
+    only(
       'server',
-      ['lib', 'identity', 'access', 'resources', 'store', 'rpc'],
+      ['lib', 'identity', 'access', 'resources', 'store', 'cluster', 'rpc'],
       'server and agent never import each other',
     ),
     only(
       'agent',
-      ['lib', 'identity/spiffe', 'identity/pki', 'identity/registration', 'access', 'rpc'],
+      ['lib', 'identity/spiffe', 'identity/pki', 'identity/registration', 'identity/tokens', 'access', 'rpc'],
       'the agent holds no authority key and no Kubernetes right',
     ),
     only(
@@ -59,7 +69,11 @@ module.exports = {
       ['lib', 'identity/spiffe', 'identity/pki', 'access', 'rpc'],
       'a library for workloads: nothing of server or store',
     ),
-    only('cli', ['lib', 'identity', 'access', 'resources', 'store', 'rpc', 'workload'], 'commands'),
+    only(
+      'cli',
+      ['lib', 'identity', 'access', 'resources', 'store', 'cluster', 'rpc', 'workload'],
+      'commands',
+    ),
     {
       name: 'nobody-imports-main',
       severity: 'error',
