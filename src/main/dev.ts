@@ -18,10 +18,10 @@ import { adminService, secretDiscoveryService, workloadApiService } from '../rpc
 import { adminHandlers } from '../server/admin.js';
 import { createFederation } from '../server/federation.js';
 import { createNodeApi } from '../server/node-api.js';
-import { podFacts } from '../server/pod-facts.js';
+import { podFacts } from '../cluster/pod-facts.js';
 import { createRegistrationController, type RegistrationView } from '../server/registrations.js';
 import { createSigningService } from '../server/signing.js';
-import { findTrustDomain, trustDomainSettings, type TrustDomainSettings } from '../server/trust-domain.js';
+import { findTrustDomain, trustDomainSettings, type TrustDomainSettings } from '../cluster/trust-domain.js';
 import { openFolderStore, type FolderStore } from '../store/folder/folder-store.js';
 import { keepBundleFile } from './bundle-file.js';
 import { reportProblems } from './folder-problems.js';

@@ -8,7 +8,7 @@ import type { Logger } from '../lib/logger.js';
 import { type Watched, WatchedValue } from '../lib/watched.js';
 import type { Store, StoreChange, StoredObject } from '../store/store.js';
 import { IdentityStatusWriter } from './identity-status-writer.js';
-import { podFacts } from './pod-facts.js';
+import { podFacts } from '../cluster/pod-facts.js';
 
 /** What changed for one node. Removals come before changes: an ID in both went and came again. */
 export interface NodeChange {
