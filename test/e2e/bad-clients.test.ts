@@ -3,10 +3,11 @@ import { connectUnix, RpcError, type RpcConnection, type WorkloadApiClient } fro
 import { AuthorityKind } from '../../src/rpc/gen/signet/admin/v1/admin.js';
 import { SpiffeWorkloadAPIService } from '../../src/rpc/gen/spiffe/workload.js';
 import * as rig from '../rig/rig.js';
+import { until } from '../support/until.js';
 import { runGo, startGo } from './support/clients.js';
 import { fileLimit, openFiles, rssMiB } from './support/process.js';
 import { identity, namespace, pod, writeResources } from './support/resources.js';
-import { newScope, until, type Scope } from './support/scope.js';
+import { newScope, type Scope } from './support/scope.js';
 import { activeAuthority, replaceAuthority, startSignet, type Signet } from './support/signet.js';
 
 jest.setTimeout(120_000);

@@ -4,10 +4,11 @@ import { join } from 'node:path';
 import { connect, type PeerCertificate } from 'node:tls';
 import { AuthorityKind } from '../../src/rpc/gen/signet/admin/v1/admin.js';
 import * as rig from '../rig/rig.js';
+import { until } from '../support/until.js';
 import { runGo } from './support/clients.js';
 import { clientConfig, getPort, serverConfig, startEnvoy, type Answer, type Envoy } from './support/envoy.js';
 import { federated, identity, namespace, pod, writeResources } from './support/resources.js';
-import { newScope, until } from './support/scope.js';
+import { newScope } from './support/scope.js';
 import { activeAuthority, replaceAuthority, signet, startSignet, type Signet } from './support/signet.js';
 
 jest.setTimeout(60_000);
@@ -38,10 +39,8 @@ interface Credentials {
       const pods = [...pod('front'), ...pod('back'), identity('front'), identity('back')];
       writeResources(resources, 'shop.yaml', [namespace('shop'), ...pods]);
       server = await startSignet(scope, { resources, state, trustDomain: 'shop.test' });
-      backEnvoy = await startEnvoy(scope, (admin) => serverConfig(admin, server.socket('back')));
-      frontEnvoy = await startEnvoy(scope, (admin) =>
-        clientConfig(admin, server.socket('front'), backEnvoy.port, back),
-      );
+      backEnvoy = await startEnvoy(scope, serverConfig(server.socket('back')));
+      frontEnvoy = await startEnvoy(scope, clientConfig(server.socket('front'), backEnvoy.port, back));
     }, 300_000);
     afterAll(() => scope.end());
 
@@ -170,9 +169,7 @@ interface Credentials {
     });
 
     it('never calls a server that is another workload than expected', async () => {
-      const wrong = await startEnvoy(scope, (admin) =>
-        clientConfig(admin, server.socket('front'), backEnvoy.port, front),
-      );
+      const wrong = await startEnvoy(scope, clientConfig(server.socket('front'), backEnvoy.port, front));
       expect(await getPort(wrong.port)).toMatchObject({ status: 503 });
     });
   },

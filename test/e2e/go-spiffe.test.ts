@@ -1,9 +1,10 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, jest } from '@jest/globals';
 import { readFileSync } from 'node:fs';
 import * as rig from '../rig/rig.js';
+import { until } from '../support/until.js';
 import { runGo, startGo, type Line, type SeenJwt } from './support/clients.js';
 import { federated, identity, namespace, pod, writeResources } from './support/resources.js';
-import { newScope, until, type Scope } from './support/scope.js';
+import { newScope, type Scope } from './support/scope.js';
 import { activeAuthority, replaceAuthority, signet, startSignet, type Signet } from './support/signet.js';
 
 jest.setTimeout(60_000);

@@ -5,9 +5,10 @@ import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import { AuthorityKind } from '../../src/rpc/gen/signet/admin/v1/admin.js';
 import * as rig from '../rig/rig.js';
+import { until } from '../support/until.js';
 import { runGo, startGo, type Line } from './support/clients.js';
 import { identity, namespace, pod, writeResources } from './support/resources.js';
-import { newScope, until, type Scope } from './support/scope.js';
+import { newScope, type Scope } from './support/scope.js';
 import {
   activeAuthority,
   replaceAuthority,
