@@ -20,6 +20,7 @@ describe('the settings of a trust domain', () => {
       keyTypes: { x509Authority: 'ec-p256', jwtAuthority: 'ec-p256', workload: 'ec-p256' },
       ttlSeconds: { authority: 86_400, x509Svid: 3600, jwtSvid: 300 },
       defaultAction: 'Deny',
+      tokenIssuers: [],
     };
     expect(trustDomainSettings({ flag: 'example.org' })).toEqual(defaults);
     expect(trustDomainSettings({ resource: aTrustDomain() })).toEqual(defaults);
@@ -37,6 +38,7 @@ describe('the settings of a trust domain', () => {
           upstreamAuthority: { disk },
           keyEncryption: { local: { keyFile: 'kek' } },
           defaultAction: 'Allow',
+          tokenIssuers: [{ issuer: 'https://login.example.org', audiences: ['shop'] }],
         }),
       }),
     ).toEqual({
@@ -47,6 +49,7 @@ describe('the settings of a trust domain', () => {
       upstreamDisk: disk,
       keyEncryptionFile: 'kek',
       defaultAction: 'Allow',
+      tokenIssuers: [{ issuer: 'https://login.example.org', audiences: ['shop'] }],
     });
   });
 

@@ -1,7 +1,7 @@
 import { parseTrustDomain } from '../identity/spiffe/id.js';
 import { SignetError } from '../lib/errors.js';
 import { parseDuration } from '../resources/duration.js';
-import type { KeyTypeName, TrustDomain, TrustDomainSpec } from '../resources/identity.js';
+import type { KeyTypeName, TokenIssuer, TrustDomain, TrustDomainSpec } from '../resources/identity.js';
 import type { Store } from '../store/store.js';
 
 /** Settings of the trust domain that cannot be. The message names the field and the fix. */
@@ -26,6 +26,8 @@ export interface TrustDomainSettings {
   /** The file with the key that seals authority keys at rest; they are not sealed without. */
   readonly keyEncryptionFile?: string;
   readonly defaultAction: 'Allow' | 'Deny';
+  /** As written; who validates tokens reads them. */
+  readonly tokenIssuers: readonly TokenIssuer[];
 }
 
 /** Where settings come from. */
@@ -80,6 +82,7 @@ export function trustDomainSettings({ resource, flag }: TrustDomainSources): Tru
     ...(spec.jwtIssuer === undefined ? {} : { jwtIssuer: issuer(spec.jwtIssuer) }),
     ...files(spec),
     defaultAction: spec.defaultAction ?? 'Deny',
+    tokenIssuers: spec.tokenIssuers ?? [],
   };
 }
 

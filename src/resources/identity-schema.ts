@@ -25,6 +25,7 @@ import type {
 } from './identity.js';
 import type { CelRule, Fields, Schema } from './schema.js';
 import { atLeastOneOf, flag, integer, list, objectSchema, oneOf, optional, text } from './schema.js';
+import { tokenIssuer } from './token-issuer-schema.js';
 
 /* TrustDomain, WorkloadIdentity, ClusterWorkloadIdentity and FederatedTrustDomain. */
 
@@ -136,6 +137,12 @@ export const trustDomainSpec = objectSchema<TrustDomainSpec>(
         { Allow: true, Deny: true },
         { default: 'Deny' },
       ),
+    ),
+    tokenIssuers: optional(
+      list('Issuers of end-user tokens; no condition on a token holds without.', tokenIssuer, {
+        minItems: 1,
+        maxItems: 16,
+      }),
     ),
     meshes: optional(
       names('Meshes to render policies for; those that the cluster has unless said.', mesh(), 16),

@@ -6,6 +6,27 @@ export type Duration = string;
 /** Key types of authorities and workloads; Ed25519 only where SPIFFE consumers allow it. */
 export type KeyTypeName = 'ec-p256' | 'ec-p384' | 'rsa-2048' | 'rsa-4096' | 'ed25519';
 
+/**
+ * Whose tokens the enforcement points accept as end-user tokens: an OpenID Connect provider (`issuer`), or the JWT-SVIDs
+ * of a trust domain (`trustDomain`). Exactly one of the two.
+ */
+export interface TokenIssuer {
+  /** `iss` of its tokens, exact; an https URL. */
+  readonly issuer?: string;
+  /** Our own trust domain or a federated one. */
+  readonly trustDomain?: string;
+  /** A token must be for one of these. */
+  readonly audiences: readonly string[];
+  /** Where its keys are; OpenID Connect discovery says unless this does. Not with trustDomain. */
+  readonly jwksUri?: string;
+  /** Its keys themselves, a JWK set as JSON. Not with jwksUri and trustDomain. */
+  readonly jwks?: string;
+  /** `RS256`, `ES256`, `PS256` and `EdDSA` unless said. */
+  readonly algorithms?: readonly string[];
+  /** PEM certificates that the issuer's TLS is verified with; those of the system unless said. */
+  readonly caBundle?: string;
+}
+
 /** The one trust domain of this installation. */
 export interface TrustDomainSpec {
   /** e.g. `example.org`. */
@@ -41,6 +62,8 @@ export interface TrustDomainSpec {
   };
   /** What a request gets that no policy speaks of; `Deny` unless said. */
   readonly defaultAction?: 'Allow' | 'Deny';
+  /** Issuers of end-user tokens; none unless said, and then no condition on a token ever holds. */
+  readonly tokenIssuers?: readonly TokenIssuer[];
   /** Meshes to render for; those that the cluster has, unless said. */
   readonly meshes?: readonly string[];
 }
