@@ -1,7 +1,7 @@
 /**
- * What a policy resource must look like to be compiled: the part of `AccessPolicy` and `ClusterAccessPolicy` that this
- * room reads, named here so that it imports no resources. Fields that are only refused are `unknown`. Nothing of it is
- * trusted: compile.ts checks every value, so a file read without a schema may be given too.
+ * What policy and role resources must look like to be compiled: the part of `AccessPolicy`, `ClusterAccessPolicy` and
+ * `AccessRole` that this room reads, named here so that it imports no resources. Nothing of it is trusted: the
+ * compiler checks every value, so a file read without a schema may be given too.
  */
 export interface PolicyInput {
   readonly kind: string;
@@ -15,6 +15,17 @@ export interface PolicySpecInput {
   readonly rules: readonly RuleInput[];
   readonly mode?: string;
   readonly validity?: ValidityInput;
+}
+
+/** An `AccessRole`. */
+export interface RoleInput {
+  readonly kind: string;
+  readonly metadata: { readonly name: string };
+  readonly spec: {
+    readonly description?: string;
+    readonly permissions?: readonly OperationInput[];
+    readonly includes?: readonly string[];
+  };
 }
 
 export interface ValidityInput {
@@ -44,8 +55,14 @@ export interface RuleInput {
   readonly effect?: string;
   readonly from: readonly PrincipalInput[];
   readonly to?: readonly OperationInput[];
-  readonly roles?: unknown;
-  readonly when?: unknown;
+  readonly roles?: readonly RoleGrantInput[];
+  readonly when?: WhenInput;
+}
+
+export interface RoleGrantInput {
+  readonly name: string;
+  readonly claim?: string;
+  readonly value?: string;
 }
 
 export interface SimplePrincipalInput {
@@ -61,27 +78,85 @@ export interface SimplePrincipalInput {
   readonly anyAuthenticated?: boolean;
   readonly anyone?: boolean;
   readonly trustDomains?: readonly string[];
-  readonly ipBlocks?: unknown;
+  readonly ipBlocks?: readonly string[];
 }
 
 export interface PrincipalInput extends SimplePrincipalInput {
   readonly except?: readonly SimplePrincipalInput[];
 }
 
+export interface PathInput {
+  readonly exact?: string;
+  readonly prefix?: string;
+  readonly template?: string;
+}
+
+/** A header or query parameter. */
+export interface ValueInput {
+  readonly name: string;
+  readonly operator?: string;
+  readonly values?: readonly string[];
+}
+
+export interface HttpInput {
+  readonly hosts?: readonly string[];
+  readonly methods?: readonly string[];
+  readonly paths?: readonly PathInput[];
+  readonly headers?: readonly ValueInput[];
+  readonly query?: readonly ValueInput[];
+}
+
 export interface OperationInput {
   readonly ports?: readonly number[];
-  readonly http?: {
-    readonly hosts?: readonly string[];
-    readonly methods?: readonly string[];
-    readonly paths?: readonly {
-      readonly exact?: string;
-      readonly prefix?: string;
-      readonly template?: string;
-    }[];
-    readonly headers?: unknown;
-    readonly query?: unknown;
-  };
+  readonly http?: HttpInput;
   readonly grpc?: { readonly service: string; readonly methods?: readonly string[] };
-  readonly actions?: unknown;
-  readonly resources?: unknown;
+  readonly actions?: readonly string[];
+  readonly resources?: readonly { readonly type: string; readonly ids?: readonly string[] }[];
+}
+
+export interface ClaimInput {
+  readonly claim: string;
+  readonly operator?: string;
+  readonly values?: readonly string[];
+}
+
+export interface TokenInput {
+  readonly issuers?: readonly string[];
+  readonly audiences?: readonly string[];
+  readonly subjects?: readonly string[];
+  readonly claims?: readonly ClaimInput[];
+  readonly amr?: readonly string[];
+  readonly acr?: readonly string[];
+  readonly maxAuthAge?: string;
+}
+
+export interface WindowInput {
+  readonly days?: readonly string[];
+  readonly from: string;
+  readonly until: string;
+  readonly timeZone: string;
+}
+
+export interface PostureInput {
+  readonly imageDigests?: boolean;
+  readonly allowedImages?: readonly string[];
+  readonly noPrivileged?: boolean;
+}
+
+export interface AttributeInput {
+  readonly attribute: string;
+  readonly operator?: string;
+  readonly values?: readonly string[];
+  readonly other?: string;
+}
+
+export interface WhenInput {
+  readonly token?: TokenInput;
+  readonly during?: readonly WindowInput[];
+  readonly outside?: readonly WindowInput[];
+  readonly sourceLabels?: SelectorInput;
+  readonly targetLabels?: SelectorInput;
+  readonly sourcePosture?: PostureInput;
+  readonly attributes?: readonly AttributeInput[];
+  readonly cel?: string;
 }

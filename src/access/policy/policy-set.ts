@@ -1,5 +1,5 @@
 import { compilePolicy } from './compile.js';
-import type { PolicyInput } from './input.js';
+import type { PolicyInput, RoleInput } from './input.js';
 import { policyName, type Effect, type Policy, type TargetWorkload } from './model.js';
 import type { PrincipalResolver } from './principals.js';
 import { selects } from './selector.js';
@@ -22,6 +22,8 @@ export interface PolicySet {
 export interface PolicySetOptions {
   /** `Deny` unless said. */
   readonly defaultAction?: Effect;
+  /** The AccessRoles that rules may grant. */
+  readonly roles?: readonly RoleInput[];
 }
 
 /** Resources, compiled and indexed. Policies that cannot be compiled are in the set, with their problems, and deny. */
