@@ -1,7 +1,7 @@
 import { DEFINITIONS } from './definitions.js';
 import { didYouMean } from './did-you-mean.js';
-import type { KubernetesKind, SignetKind } from './kinds.js';
-import { isSignetKind } from './kinds.js';
+import type { FileKind, KubernetesKind, SignetKind } from './kinds.js';
+import { isFileKind, isSignetKind } from './kinds.js';
 import { checkKubernetesObject } from './kubernetes-check.js';
 import { checkMetadata } from './metadata.js';
 import { error, quote } from './names.js';
@@ -23,10 +23,16 @@ const TOP_FIELDS = ['apiVersion', 'kind', 'metadata', 'spec', 'status'];
  * them. Total: whatever is given, problems are returned, never thrown. `raw` is not changed.
  */
 export function admitObject(
-  kind: SignetKind | KubernetesKind,
+  kind: SignetKind | FileKind | KubernetesKind,
   raw: Readonly<Record<string, unknown>>,
 ): Admission {
   const problems = [...checkMetadata(kind, raw['metadata'])];
+  if (isFileKind(kind)) {
+    // What it says is judged by who runs it: it holds requests, which have no schema.
+    problems.push(...unknownTopFields(raw));
+    if (raw['spec'] === undefined) problems.push(error(['spec'], 'is missing', 'write spec:'));
+    return hasError(problems) ? { problems } : { object: raw, problems };
+  }
   if (!isSignetKind(kind)) {
     problems.push(...checkKubernetesObject(kind, raw));
     return hasError(problems) ? { problems } : { object: raw, problems };

@@ -39,9 +39,19 @@ export function isKubernetesKind(kind: string): kind is KubernetesKind {
   return Object.hasOwn(KUBERNETES_KINDS, kind);
 }
 
+/** Kinds of Signet that stand in files alone: the API server does not know them. */
+export const FILE_KINDS = { PolicyTest: 'Namespaced' } as const satisfies Record<string, 'Namespaced'>;
+
+export type FileKind = keyof typeof FILE_KINDS;
+
+export function isFileKind(kind: string): kind is FileKind {
+  return Object.hasOwn(FILE_KINDS, kind);
+}
+
 /** Whether objects of a kind live in a namespace; undefined for kinds that Signet does not read. */
 export function scopeOf(kind: string): 'Namespaced' | 'Cluster' | undefined {
   if (isSignetKind(kind)) return SIGNET_KINDS[kind];
+  if (isFileKind(kind)) return FILE_KINDS[kind];
   return isKubernetesKind(kind) ? KUBERNETES_KINDS[kind].scope : undefined;
 }
 

@@ -1,9 +1,11 @@
 import { admitObject } from '../../resources/admit.js';
 import { didYouMean } from '../../resources/did-you-mean.js';
-import type { KubernetesKind, SignetKind } from '../../resources/kinds.js';
+import type { FileKind, KubernetesKind, SignetKind } from '../../resources/kinds.js';
 import {
+  FILE_KINDS,
   SIGNET_KINDS,
   apiVersionOf,
+  isFileKind,
   isKubernetesKind,
   isSignetKind,
   podTemplatePath,
@@ -72,10 +74,10 @@ function signetEntry(
   nodeName: string,
   prefix: FieldPath,
 ): Entry[] {
-  if (!isSignetKind(kind)) {
-    const near = didYouMean(kind, Object.keys(SIGNET_KINDS));
-    const fix =
-      near === undefined ? `write one of ${Object.keys(SIGNET_KINDS).join(', ')}` : `did you mean ${near}?`;
+  if (!isSignetKind(kind) && !isFileKind(kind)) {
+    const known = [...Object.keys(SIGNET_KINDS), ...Object.keys(FILE_KINDS)];
+    const near = didYouMean(kind, known);
+    const fix = near === undefined ? `write one of ${known.join(', ')}` : `did you mean ${near}?`;
     return [broken([...prefix, 'kind'], `Signet has no kind "${kind}"`, fix)];
   }
   if (apiVersion !== SIGNET_API_VERSION) {
@@ -91,7 +93,7 @@ function signetEntry(
 }
 
 function entry(
-  kind: SignetKind | KubernetesKind,
+  kind: SignetKind | FileKind | KubernetesKind,
   raw: JsonObject,
   nodeName: string,
   prefix: FieldPath,
