@@ -1,6 +1,6 @@
 import { parseTrustDomain } from '../identity/spiffe/id.js';
 import { SignetError } from '../lib/errors.js';
-import { parseDuration } from '../resources/duration.js';
+import { parseDuration } from '../lib/duration.js';
 import type { KeyTypeName, TokenIssuer, TrustDomain, TrustDomainSpec } from '../resources/identity.js';
 import type { Store } from '../store/store.js';
 

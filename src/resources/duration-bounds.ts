@@ -1,4 +1,4 @@
-import { parseDuration } from './duration.js';
+import { parseDuration } from '../lib/duration.js';
 import { error, quote } from './names.js';
 import type { FieldPath, Problem } from './problem.js';
 

@@ -1,9 +1,9 @@
 import { normaliseHostPattern } from '../access/policy/http.js';
 import { exactPattern, prefixPattern, templatePattern } from '../access/policy/path.js';
+import { parseIpBlock } from '../lib/ip-address.js';
 import { parseSpiffeId } from '../identity/spiffe/id.js';
 import { celSyntaxProblem } from './cel-rules.js';
 import { durationProblems } from './duration-bounds.js';
-import { cidrProblem } from './ip-block.js';
 import { error, quote } from './names.js';
 import type {
   AccessPolicySpec,
@@ -78,8 +78,8 @@ function principalProblems(principal: SimplePrincipal, path: FieldPath): Problem
     ),
     ...selectorProblems(principal.namespaceSelector, [...path, 'namespaceSelector']),
     ...(principal.ipBlocks ?? []).flatMap((block, index) => {
-      const problem = cidrProblem(block);
-      return problem === undefined ? [] : [error([...path, 'ipBlocks', index], problem.message, problem.fix)];
+      const parsed = parseIpBlock(block);
+      return parsed.ok ? [] : [error([...path, 'ipBlocks', index], parsed.message, parsed.fix)];
     }),
   ];
 }

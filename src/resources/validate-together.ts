@@ -1,5 +1,5 @@
 import { didYouMean } from './did-you-mean.js';
-import { formatDuration, parseDuration } from './duration.js';
+import { formatDuration, parseDuration } from '../lib/duration.js';
 import type { FederatedTrustDomainSpec, IdentityTemplate, TrustDomainSpec } from './identity.js';
 import { error, quote, warning } from './names.js';
 import { policyReferenceProblems, roleProblems } from './policy-references.js';

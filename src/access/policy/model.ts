@@ -4,6 +4,10 @@
  * and each mesh renderer translates them.
  */
 
+import type { IpBlock } from '../../lib/ip-address.js';
+
+export type { IpBlock } from '../../lib/ip-address.js';
+
 /** What a rule does with what it matches. */
 export type Effect = 'Allow' | 'Deny';
 
@@ -46,16 +50,6 @@ export type Principal =
   | { readonly kind: 'authenticated' }
   /** Everybody, also without an identity. */
   | { readonly kind: 'anyone' };
-
-/** A block of IP addresses. An IPv4 address inside IPv6 (`::ffff:10.0.0.1`) is an IPv4 address. */
-export interface IpBlock {
-  /** As written, `10.0.0.0/8`. */
-  readonly text: string;
-  /** The network address, 4 or 16 bytes; bits behind the prefix are 0. */
-  readonly bytes: readonly number[];
-  /** Length of the prefix in bits. */
-  readonly prefix: number;
-}
 
 /** One of `any`, and from one of `ipBlocks` where these are said. */
 export interface SourceMatch {

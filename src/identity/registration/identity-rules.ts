@@ -6,7 +6,7 @@ import type {
 } from '../../resources/identity.js';
 import { labelSelectorProblem } from '../../resources/selector.js';
 import type { LabelSelector } from '../../resources/meta.js';
-import { parseDuration } from '../../resources/duration.js';
+import { parseDuration } from '../../lib/duration.js';
 import { parseTrustDomain } from '../spiffe/id.js';
 import { parseTemplate, type Template } from '../spiffe/template.js';
 import { type Failure, failure } from './outcome.js';

@@ -1,4 +1,4 @@
-import { SignetError } from '../lib/errors.js';
+import { SignetError } from './errors.js';
 
 /** A text that is no duration. */
 export class DurationError extends SignetError {}

@@ -1,9 +1,14 @@
 import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
 import { BlockList, isIP } from 'node:net';
-import { cidrProblem } from './ip-block.js';
+import { blockHolds, parseIpAddress, parseIpBlock } from './ip-address.js';
 
-describe('cidrProblem', () => {
+function cidrProblem(text: string): { readonly message: string; readonly fix: string } | undefined {
+  const parsed = parseIpBlock(text);
+  return parsed.ok ? undefined : parsed;
+}
+
+describe('parseIpBlock', () => {
   it.each([
     '0.0.0.0/0',
     '10.0.0.0/8',
@@ -70,5 +75,39 @@ describe('cidrProblem', () => {
         expect(list.check(address, family === 4 ? 'ipv4' : 'ipv6')).toBe(true);
       }),
     );
+  });
+});
+
+describe('blockHolds', () => {
+  it('says what Node says', () => {
+    fc.assert(
+      fc.property(
+        fc.oneof(fc.tuple(fc.ipV4(), fc.ipV4()), fc.tuple(fc.ipV6(), fc.ipV6())),
+        fc.nat(128),
+        fc.boolean(),
+        ([network, other], length, same) => {
+          const problem = parseIpBlock(`${network}/${length}`);
+          const fixed = problem.ok ? `${network}/${length}` : /"(.*)"/.exec(problem.fix)?.[1];
+          const parsed = parseIpBlock(fixed ?? '');
+          const address = same ? network : other;
+          const bytes = parseIpAddress(address);
+          // Beyond 32 bits there is no IPv4 block, and mixed texts and mapped addresses are ours alone.
+          if (!parsed.ok || bytes === undefined || (bytes.length === 4) !== (isIP(address) === 4)) return;
+          const family = isIP(address) === 4 ? 'ipv4' : 'ipv6';
+          const list = new BlockList();
+          list.addSubnet(parsed.block.text.slice(0, parsed.block.text.indexOf('/')), length, family);
+          expect(blockHolds(parsed.block, bytes)).toBe(list.check(address, family));
+        },
+      ),
+    );
+  });
+
+  it('takes an IPv4 address inside IPv6 for the IPv4 address', () => {
+    const parsed = parseIpBlock('10.0.0.0/8');
+    if (!parsed.ok) throw new Error(parsed.message);
+    expect(blockHolds(parsed.block, parseIpAddress('::ffff:10.1.2.3') ?? [])).toBe(true);
+    expect(blockHolds(parsed.block, parseIpAddress('::ffff:0b01:203') ?? [])).toBe(false);
+    expect(parseIpAddress('10.0.0.1.2')).toBeUndefined();
+    expect(parseIpAddress('fe80::1%eth0')).toBeUndefined();
   });
 });
