@@ -150,7 +150,7 @@ describe('clients that call wrongly', () => {
     writeResources(resources, 'shop.yaml', [namespace('shop'), ...pods]);
     server = await startSignet(scope, { resources, state: scope.folder(), trustDomain: 'shop.test' });
     pid = server.process.pid;
-  }, 300_000);
+  }, rig.rigTimeout);
   afterAll(() => scope.end());
 
   const isServed = async (podName: string): Promise<boolean> =>

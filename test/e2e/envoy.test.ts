@@ -41,7 +41,7 @@ interface Credentials {
       server = await startSignet(scope, { resources, state, trustDomain: 'shop.test' });
       backEnvoy = await startEnvoy(scope, serverConfig(server.socket('back')));
       frontEnvoy = await startEnvoy(scope, clientConfig(server.socket('front'), backEnvoy.port, back));
-    }, 300_000);
+    }, rig.rigTimeout);
     afterAll(() => scope.end());
 
     const call = async (): Promise<Answer> => getPort(frontEnvoy.port);

@@ -33,7 +33,7 @@ const all = [
     state = shared.folder();
     writeResources(resources, 'shop.yaml', all);
     server = await startSignet(shared, { resources, state, trustDomain: 'shop.test' });
-  }, 300_000);
+  }, rig.rigTimeout);
   afterAll(() => shared.end());
   beforeEach(() => {
     scope = newScope();

@@ -23,7 +23,7 @@ const order = 'spiffe://shop.test/ns/shop/sa/order';
       identity('order', { hint: 'main' }),
     ]);
     server = await startSignet(scope, { resources, state: scope.folder(), trustDomain: 'shop.test' });
-  }, 300_000);
+  }, rig.rigTimeout);
   afterAll(() => scope.end());
 
   const java = (...args: string[]): Promise<Line> => runJava(scope, [server.socket('order'), ...args]);

@@ -27,7 +27,7 @@ const order = 'spiffe://shop.test/ns/shop/sa/order';
   let resources: string;
   let state: string;
 
-  beforeAll(() => rig.spiffeClient().then(() => undefined), 300_000);
+  beforeAll(() => rig.spiffeClient().then(() => undefined), rig.rigTimeout);
   beforeEach(() => {
     scope = newScope();
     resources = scope.folder();

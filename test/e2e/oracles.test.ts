@@ -15,7 +15,7 @@ jest.setTimeout(90_000);
 (rig.isSkipped('go') ? describe.skip : describe)('issued chains, in the eyes of OpenSSL and Go', () => {
   let scope: Scope;
 
-  beforeAll(() => rig.spiffeClient().then(() => undefined), 300_000);
+  beforeAll(() => rig.spiffeClient().then(() => undefined), rig.rigTimeout);
   beforeEach(() => {
     scope = newScope();
   });

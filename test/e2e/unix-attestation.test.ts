@@ -60,7 +60,7 @@ const other = 54_321;
     ]);
     // Made by the server, so that others may pass through it to the socket.
     server = await startSignet(scope, { resources, state: join(folder, 'state'), trustDomain: 'shop.test' });
-  }, 300_000);
+  }, rig.rigTimeout);
   afterAll(() => scope.end());
 
   const fetch = async (file: string, options: StartOptions = {}): Promise<Line> =>
