@@ -1,0 +1,81 @@
+import type { ActionOperation } from '../../policy/model.js';
+import type { Node } from '../diagram.js';
+import { certain, fresh, type Leaf, type Space, type ValueClass } from '../space.js';
+
+/** Decisions that an application asks for itself: actions and resources. */
+export interface ActionDimensions {
+  /** Where the request is an application's, and no network request. */
+  readonly application: Node;
+  matches(operation: ActionOperation): Leaf;
+}
+
+export function actionDimensions(space: Space, operations: readonly ActionOperation[]): ActionDimensions {
+  const kind = space.add('action', 'request', [
+    { words: 'of the network', put: () => undefined },
+    {
+      words: "an application's own",
+      odd: 0.2,
+      put: (draft) => void (draft.application ??= { action: 'other', type: 'other', id: 'other' }),
+    },
+  ]);
+  const application = space.where(kind, (index) => index === 1);
+  const resources = operations.flatMap((operation) => operation.resources ?? []);
+  const action = texts(
+    space,
+    'action',
+    'action',
+    operations.flatMap(({ actions }) => actions ?? []),
+  );
+  const type = texts(
+    space,
+    'resource',
+    'resource type',
+    resources.map((resource) => resource.type),
+  );
+  const id = texts(
+    space,
+    'resource',
+    'resource id',
+    resources.flatMap(({ ids }) => ids ?? []),
+  );
+  const { diagram } = space;
+  return {
+    application,
+    matches: ({ actions, resources: asked }) =>
+      certain(
+        diagram.and(
+          application,
+          actions === undefined ? 1 : action(actions),
+          asked === undefined
+            ? 1
+            : diagram.or(
+                ...asked.map((one) => diagram.and(type([one.type]), one.ids === undefined ? 1 : id(one.ids))),
+              ),
+        ),
+      ),
+  };
+}
+
+function texts(
+  space: Space,
+  field: 'action' | 'resource',
+  name: string,
+  all: readonly string[],
+): (asked: readonly string[]) => Node {
+  const named = new Set(all);
+  const values = [...named, fresh('other', named)];
+  const part = name === 'action' ? 'action' : name === 'resource type' ? 'type' : 'id';
+  const dimension = space.add(
+    field,
+    name,
+    values.map((value, index): ValueClass => ({
+      words: index < named.size ? value : 'any other',
+      ...(index < named.size ? {} : { rest: true }),
+      put: (draft) => {
+        if (draft.application !== undefined) draft.application[part] = value;
+      },
+    })),
+  );
+  return (asked) =>
+    space.where(dimension, (index) => index < named.size && asked.includes(values[index] ?? ''));
+}

@@ -1,0 +1,113 @@
+import { parseSpiffeId, type SpiffeId } from '../../../identity/spiffe/id.js';
+import { namespaceOf } from '../../policy/match.js';
+import type { Principal } from '../../policy/model.js';
+import { fresh, type Dimension, type Leaf, type Space, type ValueClass } from '../space.js';
+
+/** Whom a request may come from: every ID that is named, and one more of each namespace and trust domain. */
+export interface SourceDimension {
+  readonly dimension: Dimension;
+  principal(principal: Principal): Leaf;
+}
+
+interface Caller {
+  readonly id: SpiffeId | undefined;
+  readonly words: string;
+  readonly rest?: boolean;
+}
+
+/** `known` are IDs that exist: they make better witnesses than made-up ones. */
+export function sourceDimension(
+  space: Space,
+  principals: readonly Principal[],
+  known: readonly string[],
+): SourceDimension {
+  const callers = callersOf(principals, known);
+  const dimension = space.add(
+    'source',
+    'source',
+    callers.map(({ id, words, rest }): ValueClass => ({
+      words,
+      ...(rest === true ? { rest } : {}),
+      put: (draft) => void (draft.source = id?.uri),
+    })),
+  );
+  return {
+    dimension,
+    principal: (principal) =>
+      space.known(dimension, (index) => {
+        const caller = callers[index];
+        return caller !== undefined && names(principal, caller.id);
+      }),
+  };
+}
+
+function callersOf(principals: readonly Principal[], known: readonly string[]): readonly Caller[] {
+  const named = new Set(principals.flatMap(urisOf));
+  const namespaces = new Map<string, { readonly trustDomain: string; readonly namespace: string }>();
+  const trustDomains = new Set<string>();
+  for (const principal of principals) {
+    if (principal.kind === 'trustDomain') trustDomains.add(principal.trustDomain);
+    if (principal.kind !== 'namespace') continue;
+    const { trustDomain, namespace } = principal;
+    namespaces.set(`${trustDomain}/${namespace}`, { trustDomain, namespace });
+  }
+  const ids = known.filter((uri) => !named.has(uri)).map((uri) => parseSpiffeId(uri));
+  const inNamespace = ({ trustDomain, path }: SpiffeId): boolean =>
+    namespaces.has(`${trustDomain}/${namespaceOf(path) ?? ''}`);
+  const callers = [...named].map((uri): Caller => ({ id: parseSpiffeId(uri), words: uri }));
+  for (const { trustDomain, namespace } of namespaces.values()) {
+    const id =
+      ids.find((one) => one.trustDomain === trustDomain && namespaceOf(one.path) === namespace) ??
+      made(trustDomain, `/ns/${namespace}/sa/`, named);
+    callers.push({ id, words: `other identities of namespace ${namespace} of ${trustDomain}` });
+  }
+  for (const trustDomain of trustDomains) {
+    const id =
+      ids.find((one) => one.trustDomain === trustDomain && !inNamespace(one)) ??
+      made(trustDomain, '/', named);
+    callers.push({ id, words: `other identities of trust domain ${trustDomain}` });
+  }
+  const foreign =
+    ids.find((one) => !trustDomains.has(one.trustDomain) && !inNamespace(one)) ??
+    made(fresh('other.example', trustDomains), '/', named);
+  callers.push({ id: foreign, words: 'other identities', rest: true });
+  callers.push({ id: undefined, words: 'callers without identity' });
+  return callers;
+}
+
+function made(trustDomain: string, path: string, taken: ReadonlySet<string>): SpiffeId {
+  return parseSpiffeId(fresh(`spiffe://${trustDomain}${path}other`, taken));
+}
+
+function urisOf(principal: Principal): readonly string[] {
+  switch (principal.kind) {
+    case 'spiffeId':
+      return [principal.uri];
+    case 'identity':
+      return principal.uris;
+    case 'serviceAccount':
+      return [`spiffe://${principal.trustDomain}/ns/${principal.namespace}/sa/${principal.serviceAccount}`];
+    case 'trustDomain':
+    case 'namespace':
+    case 'authenticated':
+    case 'anyone':
+      return [];
+  }
+}
+
+function names(principal: Principal, id: SpiffeId | undefined): boolean {
+  if (principal.kind === 'anyone') return true;
+  if (id === undefined) return false;
+  switch (principal.kind) {
+    case 'authenticated':
+      return true;
+    case 'trustDomain':
+      return id.trustDomain === principal.trustDomain;
+    case 'namespace':
+      return id.trustDomain === principal.trustDomain && namespaceOf(id.path) === principal.namespace;
+    case 'spiffeId':
+    case 'identity':
+    case 'serviceAccount':
+      return urisOf(principal).includes(id.uri);
+  }
+}
