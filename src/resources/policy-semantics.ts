@@ -1,4 +1,5 @@
 import { normaliseHostPattern } from '../access/policy/http.js';
+import { isTimeZone } from '../access/policy/time-window.js';
 import { exactPattern, prefixPattern, templatePattern } from '../access/policy/path.js';
 import { parseIpBlock } from '../lib/ip-address.js';
 import { parseSpiffeId } from '../identity/spiffe/id.js';
@@ -159,13 +160,4 @@ function windowsProblems(windows: readonly TimeWindow[] | undefined, path: Field
           ),
         ],
   );
-}
-
-function isTimeZone(name: string): boolean {
-  try {
-    new Intl.DateTimeFormat('en', { timeZone: name });
-    return true;
-  } catch {
-    return false;
-  }
 }

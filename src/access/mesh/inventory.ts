@@ -1,5 +1,5 @@
 import { parseSpiffeId } from '../../identity/spiffe/id.js';
-import { namespaceOf } from '../policy/match.js';
+import { namespaceOf } from '../policy/spiffe-namespace.js';
 import type { Principal, Target, TargetWorkload } from '../policy/model.js';
 import { selects } from '../policy/selector.js';
 

@@ -12,6 +12,9 @@ import {
   readWord,
   shown,
 } from './read.js';
+import { compileRoles, readGrants, type RoleTable } from './roles.js';
+import { readConditions } from './conditions.js';
+import { parseInstant } from './scalar.js';
 import { readSelector } from './selector.js';
 
 /**
@@ -20,18 +23,24 @@ import { readSelector } from './selector.js';
  * Never throws for what a policy says: what is wrong is in `problems`, and a policy with problems opens nothing. If
  * even its target cannot be read, it stands for every workload that it could have meant: its namespace, or the cluster.
  */
-export function compilePolicy(input: PolicyInput, resolver: PrincipalResolver): Policy {
+export function compilePolicy(
+  input: PolicyInput,
+  resolver: PrincipalResolver,
+  roles: RoleTable = compileRoles([]),
+): Policy {
   const report = new ProblemReport();
-  const ref = readRef(input, report);
+  const given =
+    readObject(input, 'policy', ['apiVersion', 'kind', 'metadata', 'spec', 'status'], report) ?? {};
+  const ref = readRef(given, report);
   const cluster = ref.kind === 'ClusterAccessPolicy';
   const known = ['target', 'rules', 'mode', 'validity', ...(cluster ? ['tier'] : [])];
-  const spec = readObject(input.spec, 'spec', known, report) ?? {};
+  const spec = readObject(given['spec'], 'spec', known, report) ?? {};
   const tier = readTier(cluster, spec['tier'], report);
   // A misspelt mode must not turn an enforced policy into one that only watches.
   const mode = readWord(spec['mode'], 'spec.mode', ['Enforce', 'Audit'], 'Enforce', report) ?? 'Enforce';
   const target = readTarget(spec['target'], ref, report);
   const validity = readValidity(spec['validity'], report);
-  const rules = readRules(spec['rules'], ref, resolver, report);
+  const rules = readRules(spec['rules'], { ref, resolver, roles }, report);
   return {
     ref,
     tier,
@@ -43,12 +52,12 @@ export function compilePolicy(input: PolicyInput, resolver: PrincipalResolver): 
   };
 }
 
-function readRef(input: PolicyInput, report: ProblemReport): PolicyRef {
-  const kind = input.kind === 'ClusterAccessPolicy' ? 'ClusterAccessPolicy' : 'AccessPolicy';
-  if (input.kind !== kind) {
-    report.add('kind', `${shown(input.kind)} is neither AccessPolicy nor ClusterAccessPolicy`);
+function readRef(input: Readonly<Record<string, unknown>>, report: ProblemReport): PolicyRef {
+  const kind = input['kind'] === 'ClusterAccessPolicy' ? 'ClusterAccessPolicy' : 'AccessPolicy';
+  if (input['kind'] !== kind) {
+    report.add('kind', `${shown(input['kind'])} is neither AccessPolicy nor ClusterAccessPolicy`);
   }
-  const metadata = readMetadata(input.metadata);
+  const metadata = readMetadata(input['metadata']);
   if (metadata.name === '') report.add('metadata.name', 'must name the policy');
   const namespace = kind === 'ClusterAccessPolicy' ? '' : metadata.namespace;
   return { kind, namespace, name: metadata.name };
@@ -109,9 +118,6 @@ function readTargetFields(
   };
 }
 
-// RFC 3339; a text without an offset would be read in the machine's zone.
-const INSTANT = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(?:\.\d{1,9})?(?:Z|[+-]\d{2}:\d{2})$/;
-
 function readValidity(value: unknown, report: ProblemReport): Validity | undefined {
   if (value === undefined) return undefined;
   const record = readObject(value, 'spec.validity', ['from', 'until'], report);
@@ -119,8 +125,8 @@ function readValidity(value: unknown, report: ProblemReport): Validity | undefin
   const instant = (name: string): number | undefined => {
     const text = record[name];
     if (text === undefined) return undefined;
-    const time = typeof text === 'string' && INSTANT.test(text) ? Date.parse(text) : Number.NaN;
-    if (!Number.isNaN(time)) return time;
+    const time = typeof text === 'string' ? parseInstant(text) : undefined;
+    if (time !== undefined) return time;
     report.add(`spec.validity.${name}`, `${shown(text)} is no time; write e.g. 2026-01-31T18:00:00Z`);
     return undefined;
   };
@@ -132,12 +138,14 @@ function readValidity(value: unknown, report: ProblemReport): Validity | undefin
   return { ...(from === undefined ? {} : { from }), ...(until === undefined ? {} : { until }) };
 }
 
-function readRules(
-  value: unknown,
-  ref: PolicyRef,
-  resolver: PrincipalResolver,
-  report: ProblemReport,
-): readonly Rule[] {
+/** What the rules of a policy are read by. */
+interface RuleContext {
+  readonly ref: PolicyRef;
+  readonly resolver: PrincipalResolver;
+  readonly roles: RoleTable;
+}
+
+function readRules(value: unknown, context: RuleContext, report: ProblemReport): readonly Rule[] {
   if (!Array.isArray(value)) {
     report.add('spec.rules', 'must be a list; an empty one allows nobody');
     return [];
@@ -149,7 +157,7 @@ function readRules(
   const names = new Set<string>();
   const rules: Rule[] = [];
   for (const [index, entry] of (value as readonly unknown[]).entries()) {
-    const rule = readRule(entry, `spec.rules[${index}]`, ref, resolver, report);
+    const rule = readRule(entry, `spec.rules[${index}]`, context, report);
     if (rule === undefined) continue;
     if (names.has(rule.name)) report.add(`spec.rules[${index}].name`, `${shown(rule.name)} stands twice`);
     names.add(rule.name);
@@ -161,8 +169,7 @@ function readRules(
 function readRule(
   value: unknown,
   field: string,
-  ref: PolicyRef,
-  resolver: PrincipalResolver,
+  { ref, resolver, roles }: RuleContext,
   report: ProblemReport,
 ): Rule | undefined {
   const record = readObject(value, field, ['name', 'effect', 'from', 'to', 'roles', 'when'], report);
@@ -171,14 +178,6 @@ function readRule(
   if (typeof name !== 'string' || name === '') {
     report.add(`${field}.name`, 'must name the rule');
     return undefined;
-  }
-  for (const later of ['roles', 'when']) {
-    if (record[later] !== undefined) {
-      report.add(
-        `${field}.${later}`,
-        'is not understood by this version, so the policy denies until it is left out',
-      );
-    }
   }
   const effect = readWord(record['effect'], `${field}.effect`, ['Allow', 'Deny'], 'Allow', report);
   if (effect === undefined) return undefined;
@@ -197,5 +196,16 @@ function readRule(
   const to: Operation[] | undefined = operations?.flatMap(
     (entry, index) => readOperation(entry, `${field}.to[${index}]`, report) ?? [],
   );
-  return { name, effect, from, ...(to === undefined ? {} : { to }) };
+  const granted = readGrants(record['roles'], `${field}.roles`, effect, roles, report);
+  const when = readConditions(record['when'], `${field}.when`, report);
+  // Roles that permit nothing leave a rule that matches nothing, never one that matches everything.
+  const permitted =
+    to === undefined && granted === undefined ? undefined : [...(to ?? []), ...(granted ?? [])];
+  return {
+    name,
+    effect,
+    from,
+    ...(permitted === undefined ? {} : { to: permitted }),
+    ...(when === undefined ? {} : { when }),
+  };
 }

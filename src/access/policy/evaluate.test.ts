@@ -347,8 +347,8 @@ describe('a policy that cannot be compiled', () => {
     ],
     [
       'ipBlocks',
-      { target: {}, rules: [{ name: 'r', from: [{ anyone: true, ipBlocks: ['10.0.0.0/8'] }] }] },
-      'spec.rules[0].from[0].ipBlocks',
+      { target: {}, rules: [{ name: 'r', from: [{ anyone: true, ipBlocks: ['10.0.0.1/8'] }] }] },
+      'spec.rules[0].from[0].ipBlocks[0]',
     ],
     [
       'an empty to',
@@ -367,8 +367,8 @@ describe('a policy that cannot be compiled', () => {
     ],
     [
       'a condition',
-      { target: {}, rules: [{ name: 'r', from: [{ anyone: true }], when: { cel: 'true' } }] },
-      'spec.rules[0].when',
+      { target: {}, rules: [{ name: 'r', from: [{ anyone: true }], when: { cel: 'subjekt.id == 1' } }] },
+      'spec.rules[0].when.cel',
     ],
     [
       'a rule name twice',

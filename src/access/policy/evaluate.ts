@@ -1,6 +1,6 @@
-import { parseSpiffeId, type SpiffeId } from '../../identity/spiffe/id.js';
-import { normaliseHttp } from './http.js';
-import { inValidity, matchesPorts, matchesSource, meetsOperation, namespaceOf, type Facts } from './match.js';
+import { readFacts, type Facts } from './facts.js';
+import { inValidity, matchesConditions, matchesOperation, matchesPorts, matchesSource } from './match.js';
+import { anyOf, isEnough } from './three-valued.js';
 import type { AccessRequest, Effect, PolicyRef, Tier } from './model.js';
 import type { PolicySet } from './policy-set.js';
 import {
@@ -148,27 +148,6 @@ function decidedBy({ rule, claim }: Outcome): DecidedBy {
   return { kind: 'policy', policy: claim.policy.ref, tier: claim.policy.tier, why: claim.why };
 }
 
-function readFacts(request: AccessRequest): Facts | { readonly refused: string } {
-  let source: SpiffeId | undefined;
-  if (request.source !== undefined) {
-    try {
-      source = parseSpiffeId(request.source);
-    } catch {
-      return { refused: 'the source is no valid SPIFFE ID' };
-    }
-  }
-  if (Number.isNaN(request.time)) return { refused: 'the time is not known' };
-  const http = request.http === undefined ? undefined : normaliseHttp(request.http);
-  if (http?.ok === false) return { refused: http.reason };
-  return {
-    source,
-    sourceNamespace: source === undefined ? undefined : namespaceOf(source.path),
-    port: request.port,
-    http: http?.http,
-    time: request.time,
-  };
-}
-
 function decide(decider: Decider, facts: Facts, defaultAction: Effect): Outcome {
   const { broken, closing } = decider;
   return (
@@ -221,18 +200,25 @@ function firstMatch(
   best: RankedRule | undefined,
 ): RankedRule | undefined {
   if (rules === undefined) return best;
-  for (const { ranked, source } of rules) {
+  for (const { ranked, source, plain } of rules) {
     if (best !== undefined && ranked.rank >= best.rank) return best;
-    // The list was found under a principal that matches; what is left is whom the source excepts.
-    if (source.except.length > 0 && !matchesSource(source, facts)) continue;
+    // The list was found under a principal that matches; what is left is where from, and whom the source excepts.
+    if (!plain && !isEnough(matchesSource(source, facts), ranked.rule.effect)) continue;
     if (meets(ranked, facts)) return ranked;
   }
   return best;
 }
 
 function meets({ rule, policy, ports }: RankedRule, facts: Facts): boolean {
-  if (!inValidity(policy.validity, facts.time)) return false;
-  const port = matchesPorts(ports, facts);
-  if (port === 'no' || (port === 'unknown' && rule.effect === 'Allow')) return false;
-  return rule.to === undefined || rule.to.some((operation) => meetsOperation(operation, facts, rule.effect));
+  const { effect, to, when } = rule;
+  return (
+    inValidity(policy.validity, facts.time) &&
+    isEnough(matchesPorts(ports, facts), effect) &&
+    (to === undefined ||
+      isEnough(
+        anyOf(to, (operation) => matchesOperation(operation, facts)),
+        effect,
+      )) &&
+    (when === undefined || isEnough(matchesConditions(when, facts), effect))
+  );
 }

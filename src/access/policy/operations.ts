@@ -1,24 +1,23 @@
 import { isMethod, normaliseHostPattern } from './http.js';
 import type { NetworkOperation, Operation, PathPattern } from './model.js';
 import { exactPattern, prefixPattern, templatePattern, type ParsedPattern } from './path.js';
+import { readValueMatches } from './values.js';
 import { readList, readObject, readPorts, readTexts, shown, type ProblemReport } from './read.js';
-
-const NOT_YET = 'is not understood by this version, so the policy denies until it is left out';
 
 /** One entry of `to`. */
 export function readOperation(value: unknown, field: string, report: ProblemReport): Operation | undefined {
   const known = ['ports', 'http', 'grpc', 'actions', 'resources'];
   const record = readObject(value, field, known, report);
   if (record === undefined) return undefined;
-  for (const name of ['actions', 'resources']) {
-    if (record[name] !== undefined) report.add(`${field}.${name}`, NOT_YET);
-  }
   if (known.every((name) => record[name] === undefined)) {
     report.add(field, 'says nothing; leave "to" out for every operation, or say which');
     return undefined;
   }
   if (record['http'] !== undefined && record['grpc'] !== undefined) {
     report.add(field, 'says http and grpc; write one entry for each');
+  }
+  if (record['actions'] !== undefined || record['resources'] !== undefined) {
+    return readAction(record, field, report);
   }
   const ports = readPorts(record['ports'], `${field}.ports`, report);
   const base = { kind: 'network' as const, ...(ports === undefined ? {} : { ports }) };
@@ -27,14 +26,41 @@ export function readOperation(value: unknown, field: string, report: ProblemRepo
   return base;
 }
 
+/** Actions of an application and the resources that they are on. */
+function readAction(
+  record: Readonly<Record<string, unknown>>,
+  field: string,
+  report: ProblemReport,
+): Operation {
+  for (const name of ['ports', 'http', 'grpc']) {
+    if (record[name] !== undefined) {
+      report.add(`${field}.${name}`, 'does not go with actions and resources; write one entry for each');
+    }
+  }
+  const actions = readTexts(record['actions'], `${field}.actions`, report, (text) => text);
+  const list = readList(record['resources'], `${field}.resources`, report);
+  const resources = list?.flatMap((entry, index) => {
+    const at = `${field}.resources[${index}]`;
+    const resource = readObject(entry, at, ['type', 'ids'], report);
+    if (resource === undefined) return [];
+    const type = resource['type'];
+    const ids = readTexts(resource['ids'], `${at}.ids`, report, (text) => text);
+    if (typeof type === 'string' && type !== '') return [{ type, ...(ids === undefined ? {} : { ids }) }];
+    report.add(`${at}.type`, 'must be the type of a resource');
+    return [];
+  });
+  return {
+    kind: 'action',
+    ...(actions === undefined ? {} : { actions }),
+    ...(resources === undefined ? {} : { resources }),
+  };
+}
+
 type HttpPart = Omit<NetworkOperation, 'kind'>;
 
 function readHttp(value: unknown, field: string, report: ProblemReport): HttpPart {
   const record = readObject(value, field, ['hosts', 'methods', 'paths', 'headers', 'query'], report);
   if (record === undefined) return {};
-  for (const name of ['headers', 'query']) {
-    if (record[name] !== undefined) report.add(`${field}.${name}`, NOT_YET);
-  }
   const hosts = readTexts(record['hosts'], `${field}.hosts`, report, (text, at) => {
     const host = normaliseHostPattern(text);
     if (host === undefined) report.add(at, `${shown(text)} is no host name; write it without a port`);
@@ -47,10 +73,14 @@ function readHttp(value: unknown, field: string, report: ProblemReport): HttpPar
   });
   const list = readList(record['paths'], `${field}.paths`, report);
   const paths = list?.flatMap((entry, index) => readPath(entry, `${field}.paths[${index}]`, report) ?? []);
+  const headers = readValueMatches(record['headers'], `${field}.headers`, 'header', report);
+  const query = readValueMatches(record['query'], `${field}.query`, 'parameter', report);
   return {
     ...(hosts === undefined ? {} : { hosts }),
     ...(methods === undefined ? {} : { methods }),
     ...(paths === undefined ? {} : { paths }),
+    ...(headers === undefined ? {} : { headers }),
+    ...(query === undefined ? {} : { query }),
   };
 }
 

@@ -2,6 +2,7 @@ import { compilePolicy } from './compile.js';
 import type { PolicyInput, RoleInput } from './input.js';
 import { policyName, type Effect, type Policy, type TargetWorkload } from './model.js';
 import type { PrincipalResolver } from './principals.js';
+import { compileRoles } from './roles.js';
 import { selects } from './selector.js';
 import { compileTarget, type TargetPolicies } from './target-policies.js';
 
@@ -31,8 +32,9 @@ export function compilePolicySet(
   inputs: readonly PolicyInput[],
   options: PrincipalResolver & PolicySetOptions,
 ): PolicySet {
+  const roles = compileRoles(options.roles ?? []);
   return createPolicySet(
-    inputs.map((input) => compilePolicy(input, options)),
+    inputs.map((input) => compilePolicy(input, options, roles)),
     options,
   );
 }

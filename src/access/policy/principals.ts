@@ -1,4 +1,5 @@
 import { checkSpiffePath, parseSpiffeId, parseTrustDomain } from '../../identity/spiffe/id.js';
+import { parseIpBlock } from '../../lib/ip-address.js';
 import type { LabelRequirement, Principal, Source, SourceMatch } from './model.js';
 import { readList, readObject, readTexts, readWord, type ProblemReport } from './read.js';
 import { readSelector } from './selector.js';
@@ -42,16 +43,34 @@ export function readSource(
 ): Source | undefined {
   const record = readObject(value, field, [...SIMPLE, 'except'], report);
   if (record === undefined) return undefined;
-  const any = readPrincipals(record, field, place, resolver, report);
+  const match = readMatch(record, field, place, resolver, report);
   const except: SourceMatch[] = [];
   for (const [index, entry] of (readList(record['except'], `${field}.except`, report) ?? []).entries()) {
     const at = `${field}.except[${index}]`;
     const inner = readObject(entry, at, SIMPLE, report);
     // What a Deny rule excepts is let through, so there a principal may match too little, and in an Allow rule not.
     const innerPlace = { namespace: place.namespace, mustResolve: !place.mustResolve };
-    if (inner !== undefined) except.push({ any: readPrincipals(inner, at, innerPlace, resolver, report) });
+    if (inner !== undefined) except.push(readMatch(inner, at, innerPlace, resolver, report));
   }
-  return { any, except };
+  return { ...match, except };
+}
+
+/** Who, and where from. Blocks alone are about anyone there. */
+function readMatch(
+  record: Fields,
+  field: string,
+  place: PrincipalPlace,
+  resolver: PrincipalResolver,
+  report: ProblemReport,
+): SourceMatch {
+  const ipBlocks = readTexts(record['ipBlocks'], `${field}.ipBlocks`, report, (text, at) => {
+    const parsed = parseIpBlock(text);
+    if (parsed.ok) return parsed.block;
+    report.add(at, `${parsed.message}; ${parsed.fix}`);
+    return undefined;
+  });
+  const any = readPrincipals(record, field, place, resolver, report);
+  return { any, ...(ipBlocks === undefined ? {} : { ipBlocks }) };
 }
 
 type Fields = Readonly<Record<string, unknown>>;
@@ -63,9 +82,6 @@ function readPrincipals(
   resolver: PrincipalResolver,
   report: ProblemReport,
 ): readonly Principal[] {
-  if (record['ipBlocks'] !== undefined) {
-    report.add(`${field}.ipBlocks`, 'is not understood by this version; name the callers by identity');
-  }
   const trustDomains = readTexts(record['trustDomains'], `${field}.trustDomains`, report, (text, at) =>
     checked(() => parseTrustDomain(text), at, report),
   );
@@ -81,6 +97,7 @@ function readPrincipals(
   }
   const [name] = named;
   if (name === undefined) {
+    if (trustDomains === undefined && record['ipBlocks'] !== undefined) return [{ kind: 'anyone' }];
     if (trustDomains === undefined)
       report.add(field, 'names nobody; write "anyone: true" for everybody, or say who');
     return trustDomainPrincipals(trustDomains ?? []);

@@ -73,14 +73,16 @@ export function readTexts<T>(
   field: string,
   report: ProblemReport,
   parse: (text: string, field: string) => T | undefined,
+  options: { readonly empty?: boolean } = {},
 ): readonly T[] | undefined {
   const list = readList(value, field, report);
   if (list === undefined) return undefined;
   const result: T[] = [];
   for (const [index, item] of list.entries()) {
     const at = `${field}[${index}]`;
-    if (typeof item !== 'string' || item === '') report.add(at, 'must be a text that is not empty');
-    else {
+    if (typeof item !== 'string' || (item === '' && options.empty !== true)) {
+      report.add(at, options.empty === true ? 'must be a text' : 'must be a text that is not empty');
+    } else {
       const parsed = parse(item, at);
       if (parsed !== undefined) result.push(parsed);
     }

@@ -1,3 +1,5 @@
+import type { Facts } from './facts.js';
+import { conditionsMissed } from './reason-conditions.js';
 import {
   inValidity,
   matchesHosts,
@@ -5,12 +7,18 @@ import {
   matchesPaths,
   matchesPorts,
   matchesSource,
-  type Facts,
+  matchesConditions,
+  matchesGrant,
+  matchesHeaderFields,
+  matchesParameters,
 } from './match.js';
 import {
   describePrincipal,
   policyName,
+  type Conditions,
   type Effect,
+  type ActionOperation,
+  type NetworkOperation,
   type Operation,
   type Policy,
   type PolicyRef,
@@ -28,7 +36,19 @@ export interface Outcome {
   readonly claim?: { readonly policy: Policy; readonly why: 'closed' | 'broken' };
 }
 
-export type MissedField = 'source' | 'time' | 'port' | 'method' | 'host' | 'path';
+export type MissedField =
+  | 'source'
+  | 'time'
+  | 'port'
+  | 'method'
+  | 'host'
+  | 'path'
+  | 'header'
+  | 'query'
+  | 'role'
+  | 'action'
+  | 'resource'
+  | keyof Conditions;
 
 /** The Allow rule that came nearest to a request that no rule allows. */
 export interface NearMiss {
@@ -61,7 +81,7 @@ export function nearestRule(rules: readonly RankedRule[], facts: Facts): NearMis
 
 function missedFields({ rule, policy, ports }: RankedRule, facts: Facts): readonly Missed[] {
   const missed: Missed[] = [];
-  if (!rule.from.some((source) => matchesSource(source, facts))) {
+  if (!rule.from.some((source) => matchesSource(source, facts) === 'yes')) {
     missed.push({ field: 'source', reason: sourceMissed(rule, facts) });
   }
   if (!inValidity(policy.validity, facts.time)) {
@@ -71,7 +91,9 @@ function missedFields({ rule, policy, ports }: RankedRule, facts: Facts): readon
   if (matchesPorts(ports, facts) !== 'yes') {
     missed.push({ field: 'port', reason: portMissed([...(ports ?? [])], facts) });
   }
-  return [...missed, ...operationMissed(rule.to ?? [], facts)];
+  if (rule.to !== undefined) missed.push(...operationMissed(rule.to, facts));
+  if (matchesConditions(rule.when, facts) !== 'yes') missed.push(...conditionsMissed(rule.when, facts));
+  return missed;
 }
 
 function operationMissed(operations: readonly Operation[], facts: Facts): readonly Missed[] {
@@ -80,11 +102,14 @@ function operationMissed(operations: readonly Operation[], facts: Facts): readon
     const missed = oneOperationMissed(operation, facts);
     if (best === undefined || missed.length < best.length) best = missed;
   }
-  return best ?? [];
+  return best ?? [{ field: 'role', reason: 'its roles permit nothing' }];
 }
 
 function oneOperationMissed(operation: Operation, facts: Facts): readonly Missed[] {
-  if (operation.kind === 'action') return [];
+  if (operation.kind === 'action') return actionMissed(operation, facts);
+  if (facts.request.application !== undefined) {
+    return [{ field: 'action', reason: 'it is about network requests' }];
+  }
   const { http } = facts;
   const missed: Missed[] = [];
   if (matchesPorts(operation.ports, facts) !== 'yes') {
@@ -110,13 +135,63 @@ function oneOperationMissed(operation: Operation, facts: Facts): readonly Missed
       reason: http === undefined ? 'no HTTP is seen' : `path ${shortPath(http.path)} is not ${paths}`,
     });
   }
+  return [...missed, ...fieldsMissed(operation, facts), ...grantMissed(operation, facts)];
+}
+
+function fieldsMissed(operation: NetworkOperation, facts: Facts): readonly Missed[] {
+  const missed: Missed[] = [];
+  if (matchesHeaderFields(operation, facts) !== 'yes') {
+    const names = listed((operation.headers ?? []).map(({ name }) => name));
+    missed.push({ field: 'header', reason: `header ${names} is not as asked for` });
+  }
+  if (matchesParameters(operation, facts) !== 'yes') {
+    const names = listed((operation.query ?? []).map(({ name }) => name));
+    missed.push({ field: 'query', reason: `query parameter ${names} is not as asked for` });
+  }
   return missed;
+}
+
+function grantMissed(operation: Operation, facts: Facts): readonly Missed[] {
+  const { grantedBy } = operation;
+  if (grantedBy?.claim === undefined || matchesGrant(operation, facts) === 'yes') return [];
+  const claim = grantedBy.claim.path.join('/');
+  return [{ field: 'role', reason: `no token grants role ${grantedBy.role} by its claim ${claim}` }];
+}
+
+function actionMissed(operation: ActionOperation, facts: Facts): readonly Missed[] {
+  const { application } = facts.request;
+  if (application === undefined) return [{ field: 'action', reason: "it is about an application's actions" }];
+  const { action, resource } = application;
+  const missed: Missed[] = [];
+  if (operation.actions?.includes(action.name) === false) {
+    missed.push({
+      field: 'action',
+      reason: `action ${shortPath(action.name)} is not ${listed(operation.actions)}`,
+    });
+  }
+  const types = operation.resources ?? [];
+  if (
+    types.length > 0 &&
+    !types.some(({ type, ids }) => type === resource.type && ids?.includes(resource.id) !== false)
+  ) {
+    const wanted = listed(types.map(({ type }) => type));
+    missed.push({
+      field: 'resource',
+      reason: `resource ${shortPath(resource.type)} ${shortPath(resource.id)} is not among ${wanted}`,
+    });
+  }
+  return [...missed, ...grantMissed(operation, facts)];
 }
 
 function sourceMissed(rule: Rule, facts: Facts): string {
   const caller = facts.source?.uri ?? 'a caller without identity';
-  const excepted = rule.from.some((source) => matchesSource({ any: source.any, except: [] }, facts));
-  if (excepted) return `${caller} is excepted`;
+  const named = rule.from.filter((source) => matchesSource({ any: source.any, except: [] }, facts) === 'yes');
+  const from = named.filter((source) => matchesSource({ ...source, except: [] }, facts) === 'yes');
+  if (from.length > 0) return `${caller} is excepted`;
+  if (named.length > 0) {
+    const blocks = listed(named.flatMap(({ ipBlocks }) => (ipBlocks ?? []).map(({ text }) => text)));
+    return `address ${shortPath(facts.request.sourceIp ?? '(not known)')} is not in ${blocks}`;
+  }
   return `${caller} is not ${listed(rule.from.flatMap(({ any }) => any.map(describePrincipal)))}`;
 }
 

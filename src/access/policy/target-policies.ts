@@ -32,6 +32,8 @@ export interface RankedRule {
 export interface IndexedRule {
   readonly ranked: RankedRule;
   readonly source: Source;
+  /** Whether the source says nothing more than the principals that it is found under. */
+  readonly plain: boolean;
 }
 
 /** Rules under whom they are for, so that a request meets only those that could concern its caller. */
@@ -153,7 +155,8 @@ function indexRules(rules: readonly RankedRule[]): RuleIndex {
   };
   for (const ranked of rules) {
     for (const source of ranked.rule.from) {
-      for (const principal of source.any) put(principal, { ranked, source });
+      const plain = source.except.length === 0 && source.ipBlocks === undefined;
+      for (const principal of source.any) put(principal, { ranked, source, plain });
     }
   }
   return { byUri, byTrustDomain, byNamespace, authenticated, anyone };

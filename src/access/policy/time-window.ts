@@ -13,23 +13,33 @@ interface LocalTime {
 
 const WEEKDAYS = ['Mon', 'Tue', 'Wed', 'Thu', 'Fri', 'Sat', 'Sun'];
 
-/** Reads clocks of time zones. Makes one formatter per zone: they are dear to make and cheap to use. */
+/** Whether there is a time zone of this name. */
+export function isTimeZone(name: string): boolean {
+  try {
+    new Intl.DateTimeFormat('en', { timeZone: name });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Reads clocks of time zones, each at most once a minute. Makes one formatter per zone: they are dear to make and cheap to use. */
 export class ZoneClock {
   readonly #formats = new Map<string, Intl.DateTimeFormat>();
-  #last: { readonly zone: string; readonly minute: number; readonly local: LocalTime } | undefined;
+  readonly #last = new Map<string, { readonly minute: number; readonly local: LocalTime }>();
 
   /** What the clock of a zone shows; `time` in milliseconds since the epoch. */
   local(zone: string, time: number): LocalTime {
     const minute = Math.floor(time / MINUTE);
-    const last = this.#last;
-    if (last?.minute === minute && last.zone === zone) return last.local;
+    const last = this.#last.get(zone);
+    if (last?.minute === minute) return last.local;
     const parts: Record<string, string> = {};
     for (const { type, value } of this.#format(zone).formatToParts(minute * MINUTE)) parts[type] = value;
     const local = {
       day: WEEKDAYS.indexOf(parts['weekday'] ?? '') + 1,
       minute: Number(parts['hour']) * 60 + Number(parts['minute']),
     };
-    this.#last = { zone, minute, local };
+    this.#last.set(zone, { minute, local });
     return local;
   }
 

@@ -1,0 +1,247 @@
+import { celEnv, isCelError, parse, plan } from '@bufbuild/cel';
+import { functionNamed, type CelTypeName } from './cel-functions.js';
+
+type Expr = ReturnType<typeof parse>['expr'];
+
+export interface CelProblem {
+  readonly message: string;
+  readonly fix: string;
+}
+
+class Refused extends Error {
+  readonly fix: string;
+  constructor(message: string, fix: string) {
+    super(message);
+    this.fix = fix;
+  }
+}
+
+/** The longest list or map, and text, that an expression runs over; cel.ts holds requests to it. */
+export const MAX_ITEMS = 256;
+export const MAX_STRING = 8192;
+/** Steps that an expression may take at most, by a static estimate; a step is some hundred nanoseconds. */
+const MAX_COST = 100_000;
+const MAX_PATTERN = 256;
+
+const VARIABLES = ['subject', 'resource', 'action', 'environment'];
+
+/** What is known of a part of the expression before it runs. */
+interface Part {
+  readonly type: CelTypeName;
+  /** Steps that working it out takes at most. */
+  readonly cost: number;
+  /** Items or characters that it may have. */
+  readonly size: number;
+  /** What its items are, when it is a list. */
+  readonly items?: CelTypeName;
+}
+
+type Scope = ReadonlyMap<string, Part>;
+
+/** What is wrong with an expression that was parsed: names, functions, types, result, cost. */
+export function checkExpression(expr: Expr): CelProblem | undefined {
+  try {
+    const { type, cost } = check(expr, new Map());
+    if (type !== 'bool' && type !== 'dyn') {
+      return { message: `gives ${type}, not true or false`, fix: 'write a comparison' };
+    }
+    return cost > MAX_COST ? tooDear(cost) : undefined;
+  } catch (thrown) {
+    if (thrown instanceof Refused) return { message: thrown.message, fix: thrown.fix };
+    throw thrown;
+  }
+}
+
+function tooDear(cost: number): CelProblem {
+  return {
+    message: `could take ${cost.toExponential(1)} steps on lists of ${MAX_ITEMS} items; ${MAX_COST} are allowed`,
+    fix: 'do not go through lists inside of lists',
+  };
+}
+
+function check(expr: Expr, scope: Scope): Part {
+  const { exprKind } = expr;
+  // What a later version of the library adds is refused.
+  // eslint-disable-next-line @typescript-eslint/switch-exhaustiveness-check
+  switch (exprKind.case) {
+    case 'constExpr':
+      return constant(exprKind.value.constantKind);
+    case 'identExpr':
+      return identifier(exprKind.value.name, scope);
+    case 'selectExpr':
+      return select(exprKind.value, scope);
+    case 'callExpr':
+      return call(exprKind.value, scope);
+    case 'listExpr': {
+      const parts = exprKind.value.elements.map((element) => check(element, scope));
+      const types = new Set(parts.map(({ type }) => type));
+      const [only = 'dyn'] = types;
+      return { type: 'list', cost: sum(parts), size: parts.length, items: types.size === 1 ? only : 'dyn' };
+    }
+    case 'structExpr': {
+      if (exprKind.value.messageName !== '') {
+        throw new Refused(`there is no message ${exprKind.value.messageName}`, 'write a map: {"key": value}');
+      }
+      const parts = exprKind.value.entries.flatMap((entry) => [
+        ...(entry.keyKind.case === 'mapKey' ? [check(entry.keyKind.value, scope)] : []),
+        check(needed(entry.value), scope),
+      ]);
+      return { type: 'map', cost: sum(parts), size: parts.length };
+    }
+    case 'comprehensionExpr':
+      return comprehension(exprKind.value, scope);
+    default:
+      throw new Refused('holds something that is not understood', 'write it otherwise');
+  }
+}
+
+function select(
+  { operand: of, field, testOnly }: Extract<Expr['exprKind'], { case: 'selectExpr' }>['value'],
+  scope: Scope,
+): Part {
+  const operand = check(needed(of), scope);
+  if (operand.type !== 'dyn' && operand.type !== 'map') {
+    throw new Refused(`${operand.type} has no field ${field}`, 'select from an object');
+  }
+  if (testOnly) return { type: 'bool', cost: operand.cost + 1, size: 1 };
+  if (isEnvironment(of) && field === 'time') return { type: 'timestamp', cost: 2, size: 1 };
+  return { type: 'dyn', cost: operand.cost + 1, size: MAX_ITEMS };
+}
+
+const sum = (parts: readonly Part[]): number => parts.reduce((total, { cost }) => total + cost, 1);
+
+function needed(expr: Expr | undefined): Expr {
+  if (expr === undefined) throw new Refused('is not complete', 'write the missing part');
+  return expr;
+}
+
+function isEnvironment(expr: Expr | undefined): boolean {
+  return expr?.exprKind.case === 'identExpr' && expr.exprKind.value.name === 'environment';
+}
+
+function constant(kind: Extract<Expr['exprKind'], { case: 'constExpr' }>['value']['constantKind']): Part {
+  // No text of an expression gives the others.
+  // eslint-disable-next-line @typescript-eslint/switch-exhaustiveness-check
+  switch (kind.case) {
+    case 'boolValue':
+      return { type: 'bool', cost: 1, size: 1 };
+    case 'int64Value':
+      return { type: 'int', cost: 1, size: 1 };
+    case 'uint64Value':
+      return { type: 'uint', cost: 1, size: 1 };
+    case 'doubleValue':
+      return { type: 'double', cost: 1, size: 1 };
+    case 'stringValue':
+      return { type: 'string', cost: 1, size: kind.value.length };
+    case 'bytesValue':
+      return { type: 'bytes', cost: 1, size: kind.value.length };
+    case 'nullValue':
+      return { type: 'null', cost: 1, size: 1 };
+    default:
+      throw new Refused('holds a constant that is not understood', 'write it otherwise');
+  }
+}
+
+function identifier(name: string, scope: Scope): Part {
+  const bound = scope.get(name);
+  if (bound !== undefined) return bound;
+  if (VARIABLES.includes(name)) return { type: 'map', cost: 1, size: MAX_ITEMS };
+  throw new Refused(`there is no variable ${JSON.stringify(name)}`, `use ${VARIABLES.join(', ')}`);
+}
+
+function comprehension(
+  {
+    iterVar,
+    accuVar,
+    iterRange,
+    accuInit,
+    loopStep,
+    loopCondition,
+    result,
+  }: Extract<Expr['exprKind'], { case: 'comprehensionExpr' }>['value'],
+  scope: Scope,
+): Part {
+  if (VARIABLES.includes(iterVar)) {
+    throw new Refused(`${iterVar} is bound a second time`, 'take another name inside the list');
+  }
+  const range = check(needed(iterRange), scope);
+  if (!['list', 'map', 'dyn'].includes(range.type)) {
+    throw new Refused(`${range.type} has no items to go through`, 'go through a list or a map');
+  }
+  const item: Part = { type: range.items ?? 'dyn', cost: 1, size: MAX_ITEMS };
+  const init = check(needed(accuInit), scope);
+  // What is gathered is a list of as many items at most; while it grows, its parts are of any type.
+  const gathered: Part = { ...init, size: Math.max(init.size, range.size), items: 'dyn' };
+  const inner = new Map([...scope, [iterVar, item] as const, [accuVar, gathered] as const]);
+  const step = check(needed(loopStep), inner);
+  const condition = check(needed(loopCondition), inner);
+  const end = check(needed(result), new Map([...scope, [accuVar, gathered] as const]));
+  const cost = range.cost + init.cost + end.cost + range.size * (step.cost + condition.cost);
+  if (cost > MAX_COST) {
+    const { message, fix } = tooDear(cost);
+    throw new Refused(message, fix);
+  }
+  return { type: end.type, cost, size: gathered.size, items: 'dyn' };
+}
+
+function call(
+  { function: name, target, args }: Extract<Expr['exprKind'], { case: 'callExpr' }>['value'],
+  scope: Scope,
+): Part {
+  const parts = [...(target === undefined ? [] : [target]), ...args].map((part) => check(part, scope));
+  const known = functionNamed(name, target !== undefined);
+  if (typeof known === 'string') throw new Refused(`${name} cannot be used here`, known);
+  if (known === undefined) {
+    throw new Refused(
+      `there is no ${target === undefined ? 'function' : 'method'} ${name}`,
+      'check its name',
+    );
+  }
+  const types = parts.map(({ type }) => type);
+  const overload = known.find(
+    ({ takes }) =>
+      takes.length === types.length &&
+      takes.every((wanted, index) => wanted === 'dyn' || types[index] === 'dyn' || wanted === types[index]),
+  );
+  if (overload === undefined) {
+    throw new Refused(
+      `${name} does not go with ${types.join(' and ') || 'nothing'}`,
+      'compare what is alike',
+    );
+  }
+  if (name === 'matches') checkPattern(args[args.length - 1]);
+  // Which overload it will be is open while a type is.
+  const open = types.includes('dyn') && known.some(({ gives }) => gives !== overload.gives);
+  const sizes = parts.map(({ size, type }) => (type === 'dyn' && name !== '@in' ? textSteps(size) : size));
+  const work = COSTLY.has(name) ? sizes.reduce((total, size) => total + size, 0) / 4 : 0;
+  const cost = sum(parts) + Math.ceil(name === 'matches' ? MAX_STRING : work);
+  const size = name === '_+_' ? parts.reduce((total, part) => total + part.size, 0) : MAX_ITEMS;
+  return { type: open ? 'dyn' : overload.gives, cost, size, ...itemsOf(name, parts) };
+}
+
+/** Comparing looks at every part of what it compares. */
+const COSTLY = new Set(['@in', '_==_', '_!=_', '_+_', 'contains', 'size', 'startsWith', 'endsWith']);
+
+/** Texts are compared many characters at a time. */
+const textSteps = (items: number): number => Math.min(items, MAX_STRING / 256);
+
+function itemsOf(name: string, parts: readonly Part[]): Pick<Part, 'items'> {
+  const types = new Set(parts.map(({ items }) => items ?? 'dyn'));
+  const [only] = types;
+  return name === '_+_' && types.size === 1 && only !== undefined ? { items: only } : {};
+}
+
+/** The library's expressions are RE2, which takes time in proportion to the text; what remains is to bound them. */
+function checkPattern(pattern: Expr | undefined): void {
+  const kind = pattern?.exprKind.case === 'constExpr' ? pattern.exprKind.value.constantKind : undefined;
+  if (kind?.case !== 'stringValue') {
+    throw new Refused('matches takes no pattern that is worked out', 'write the pattern as a text');
+  }
+  if (kind.value.length > MAX_PATTERN || /\{\d{3,}|\{\d*,\d{3,}/.test(kind.value)) {
+    throw new Refused('the pattern of matches is too long', `write ${MAX_PATTERN} characters at most`);
+  }
+  const tried = plan(celEnv(), parse(`"".matches(${JSON.stringify(kind.value)})`))();
+  if (isCelError(tried)) {
+    throw new Refused(`${JSON.stringify(kind.value)} is no RE2 pattern`, 'leave out what RE2 does not know');
+  }
+}

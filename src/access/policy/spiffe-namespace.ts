@@ -1,0 +1,6 @@
+/** The namespace of a path `/ns/<namespace>/<more>`, from the start and by whole segments. */
+export function namespaceOf(path: string): string | undefined {
+  if (!path.startsWith('/ns/')) return undefined;
+  const end = path.indexOf('/', 4);
+  return end < 0 ? undefined : path.slice(4, end);
+}
