@@ -113,7 +113,7 @@ function readKey(jwk: unknown): VerificationKey | string {
   if (algorithms.length === 0)
     return `"alg" is none that its key can do; of those we know: ${algorithmsOf(key.kind).join(', ')}`;
   const canonical = key.object.export({ format: 'jwk' });
-  const text = JSON.stringify(members.map((name) => [name, canonical[name]]));
+  const text = JSON.stringify(Object.fromEntries(members.map((name) => [name, canonical[name]])));
   const thumbprint = createHash('sha256').update(text).digest('base64url');
   return { keyId: kid ?? thumbprint, named: kid !== undefined, thumbprint, key: key.object, algorithms };
 }

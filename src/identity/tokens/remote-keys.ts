@@ -167,9 +167,10 @@ export class RemoteKeys implements IssuerKeys {
   async #download(signal: AbortSignal): Promise<Fetched> {
     const uri = this.#options.jwksUri ?? (await this.#discover(signal));
     try {
-      const { body, cacheControl } = await this.#get(uri, signal);
-      const keys = readKeySet(readJson(body, 'the JWK Set'), this.#keys);
-      return { keys, freshMs: freshFor(cacheControl) };
+      return await this.#get(uri, signal, ({ body, cacheControl }) => ({
+        keys: readKeySet(readJson(body), this.#keys),
+        freshMs: freshFor(cacheControl),
+      }));
     } catch (error) {
       // It may have moved.
       this.#discovered = undefined;
@@ -181,20 +182,18 @@ export class RemoteKeys implements IssuerKeys {
     const { issuer, clock } = this.#options;
     const known = this.#discovered;
     if (known !== undefined && clock.monotonic() - known.at < DISCOVERED_FOR_MS) return known.uri;
-    const { body } = await this.#get(discoveryUrl(issuer), signal);
-    const uri = readDiscovery(readJson(body, 'the discovery document'), issuer);
+    const uri = await this.#get(discoveryUrl(issuer), signal, ({ body }) =>
+      readDiscovery(readJson(body), issuer),
+    );
     this.#discovered = { uri, at: clock.monotonic() };
     return uri;
   }
 
-  async #get(url: string, signal: AbortSignal): Promise<FetchedDocument> {
+  async #get<T>(url: string, signal: AbortSignal, read: (document: FetchedDocument) => T): Promise<T> {
     const { fetch, trust } = this.#options;
+    const options = { signal, maxBytes: MAX_DOCUMENT_BYTES, ...(trust === undefined ? {} : { trust }) };
     try {
-      return await fetch(url, {
-        signal,
-        maxBytes: MAX_DOCUMENT_BYTES,
-        ...(trust === undefined ? {} : { trust }),
-      });
+      return read(await fetch(url, options));
     } catch (error) {
       throw new Error(`${url}: ${(error as Error).message}`, { cause: error });
     }
@@ -243,10 +242,10 @@ function changed(before: KeySet, after: KeySet): boolean {
   return before.keys.symmetricDifference(after.keys).size > 0;
 }
 
-function readJson(body: Uint8Array, what: string): unknown {
+function readJson(body: Uint8Array): unknown {
   try {
     return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(body));
   } catch {
-    throw new Error(`${what} is no JSON`);
+    throw new Error('the document is no JSON');
   }
 }
