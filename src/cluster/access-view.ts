@@ -1,5 +1,5 @@
 import type { Inventory } from '../access/mesh/inventory.js';
-import type { PolicyInput } from '../access/policy/input.js';
+import type { PolicyInput, RoleInput } from '../access/policy/input.js';
 import type { LabelRequirement } from '../access/policy/model.js';
 import { compilePolicySet, type PolicySet } from '../access/policy/policy-set.js';
 import type { IdentityName, PrincipalResolver } from '../access/policy/principals.js';
@@ -56,7 +56,8 @@ function readPolicies(
   const inputs = ['AccessPolicy', 'ClusterAccessPolicy'].flatMap(
     (kind) => store.list(kind) as unknown as readonly PolicyInput[],
   );
-  return compilePolicySet(inputs, { ...resolver, defaultAction: settings.defaultAction });
+  const roles = store.list('AccessRole') as unknown as readonly RoleInput[];
+  return compilePolicySet(inputs, { ...resolver, roles, defaultAction: settings.defaultAction });
 }
 
 function indexRegistrations(registrations: RegistrationSource): {

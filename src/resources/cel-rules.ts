@@ -51,13 +51,3 @@ function escaped(value: unknown): unknown {
     Object.entries(value).map(([key, field]) => [RESERVED.has(key) ? `__${key}__` : key, escaped(field)]),
   );
 }
-
-/** Whether a text is an expression that CEL can read; otherwise what is wrong with it. */
-export function celSyntaxProblem(expression: string): string | undefined {
-  try {
-    parse(expression);
-    return undefined;
-  } catch (thrown) {
-    return thrown instanceof Error ? thrown.message : String(thrown);
-  }
-}

@@ -1,9 +1,9 @@
+import { compileCel } from '../access/policy/cel.js';
 import { normaliseHostPattern } from '../access/policy/http.js';
 import { isTimeZone } from '../access/policy/time-window.js';
 import { exactPattern, prefixPattern, templatePattern } from '../access/policy/path.js';
 import { parseIpBlock } from '../lib/ip-address.js';
 import { parseSpiffeId } from '../identity/spiffe/id.js';
-import { celSyntaxProblem } from './cel-rules.js';
 import { durationProblems } from './duration-bounds.js';
 import { error, quote } from './names.js';
 import type {
@@ -137,13 +137,13 @@ function said(parsed: { readonly ok: boolean; readonly reason?: string }, path: 
 
 function whenProblems(when: When | undefined, path: FieldPath): Problem[] {
   if (when === undefined) return [];
-  const cel = when.cel === undefined ? undefined : celSyntaxProblem(when.cel);
+  const cel = when.cel === undefined ? undefined : compileCel(when.cel);
   return [
     ...windowsProblems(when.during, [...path, 'during']),
     ...windowsProblems(when.outside, [...path, 'outside']),
     ...selectorProblems(when.sourceLabels, [...path, 'sourceLabels']),
     ...selectorProblems(when.targetLabels, [...path, 'targetLabels']),
-    ...(cel === undefined ? [] : [error([...path, 'cel'], `this is no CEL expression: ${cel}`)]),
+    ...(cel === undefined || cel.ok ? [] : [error([...path, 'cel'], cel.message, cel.fix)]),
     ...durationProblems(when.token?.maxAuthAge, [...path, 'token', 'maxAuthAge'], 'request'),
   ];
 }
