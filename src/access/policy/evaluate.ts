@@ -11,10 +11,10 @@ import {
   type NearMiss,
   type Outcome,
 } from './reason.js';
+import { candidates, type IndexedRule, type RuleList } from './rule-list.js';
 import {
   STAGE,
   type Decider,
-  type IndexedRule,
   type PortClaim,
   type RankedRule,
   type RuleIndex,
@@ -195,11 +195,22 @@ function byRule(stage: Stage, effect: Effect, index: RuleIndex, facts: Facts): O
 }
 
 function firstMatch(
-  rules: readonly IndexedRule[] | undefined,
+  list: RuleList | undefined,
   facts: Facts,
   best: RankedRule | undefined,
 ): RankedRule | undefined {
-  if (rules === undefined) return best;
+  if (list === undefined) return best;
+  if (list.byPath === undefined) return firstOf(list.all, facts, best);
+  let first = best;
+  for (const rules of candidates(list, facts)) first = firstOf(rules, facts, first);
+  return first;
+}
+
+function firstOf(
+  rules: readonly IndexedRule[],
+  facts: Facts,
+  best: RankedRule | undefined,
+): RankedRule | undefined {
   for (const { ranked, source, plain } of rules) {
     if (best !== undefined && ranked.rank >= best.rank) return best;
     // The list was found under a principal that matches; what is left is where from, and whom the source excepts.

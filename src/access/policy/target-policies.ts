@@ -1,4 +1,5 @@
-import type { Policy, Principal, Rule, Source, Tier } from './model.js';
+import type { Policy, Principal, Rule, Tier } from './model.js';
+import { ruleList, type IndexedRule, type RuleList } from './rule-list.js';
 
 /**
  * The order of the decision. The first stage that has something to say decides, so what two sets say together is
@@ -28,22 +29,14 @@ export interface RankedRule {
   readonly ports: ReadonlySet<number> | undefined;
 }
 
-/** A rule, reached by one of its sources. */
-export interface IndexedRule {
-  readonly ranked: RankedRule;
-  readonly source: Source;
-  /** Whether the source says nothing more than the principals that it is found under. */
-  readonly plain: boolean;
-}
-
 /** Rules under whom they are for, so that a request meets only those that could concern its caller. */
 export interface RuleIndex {
-  readonly byUri: ReadonlyMap<string, readonly IndexedRule[]>;
-  readonly byTrustDomain: ReadonlyMap<string, readonly IndexedRule[]>;
+  readonly byUri: ReadonlyMap<string, RuleList>;
+  readonly byTrustDomain: ReadonlyMap<string, RuleList>;
   /** Under `trust-domain/namespace`. */
-  readonly byNamespace: ReadonlyMap<string, readonly IndexedRule[]>;
-  readonly authenticated: readonly IndexedRule[];
-  readonly anyone: readonly IndexedRule[];
+  readonly byNamespace: ReadonlyMap<string, RuleList>;
+  readonly authenticated: RuleList;
+  readonly anyone: RuleList;
 }
 
 /** A policy that speaks for whole ports of the target: it closes them, or is broken and denies on them. */
@@ -159,7 +152,17 @@ function indexRules(rules: readonly RankedRule[]): RuleIndex {
       for (const principal of source.any) put(principal, { ranked, source, plain });
     }
   }
-  return { byUri, byTrustDomain, byNamespace, authenticated, anyone };
+  return {
+    byUri: listed(byUri),
+    byTrustDomain: listed(byTrustDomain),
+    byNamespace: listed(byNamespace),
+    authenticated: ruleList(authenticated),
+    anyone: ruleList(anyone),
+  };
+}
+
+function listed(map: ReadonlyMap<string, readonly IndexedRule[]>): ReadonlyMap<string, RuleList> {
+  return new Map([...map].map(([key, rules]) => [key, ruleList(rules)]));
 }
 
 function append(map: Map<string, IndexedRule[]>, key: string, entry: IndexedRule): void {
