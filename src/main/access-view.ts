@@ -1,0 +1,196 @@
+import type { AuthorizationView, AuthorizationViews } from '../agent/authorization/view.js';
+import type { InventoryWorkload } from '../access/mesh/inventory.js';
+import type { SourceWorkload, TargetWorkload } from '../access/policy/model.js';
+import { readAccessView, type RegistrationSource } from '../cluster/access-view.js';
+import { podFacts } from '../cluster/pod-facts.js';
+import type { TrustDomainSettings } from '../cluster/trust-domain.js';
+import type { PodFacts } from '../identity/registration/registration.js';
+import type { Clock, Timer } from '../lib/clock.js';
+import { SignetError } from '../lib/errors.js';
+import type { Logger } from '../lib/logger.js';
+import type { Store } from '../store/store.js';
+
+/** What a live view is made from. */
+export interface LiveAccessViewOptions {
+  readonly store: Store;
+  readonly settings: TrustDomainSettings;
+  /** In step with the store before this is told of a change. */
+  readonly registrations: RegistrationSource;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/** A view that follows the store. */
+export interface LiveAccessView extends AuthorizationViews {
+  close(): void;
+}
+
+/** What comes within this time of a first change is taken in one go. Milliseconds. */
+const BATCH_MS = 10;
+/** After a view that took long to make, the next waits so many times as long: decisions come first. */
+const REST = 4;
+
+const KINDS: ReadonlySet<string> = new Set([
+  'AccessPolicy',
+  'ClusterAccessPolicy',
+  'AccessRole',
+  'Namespace',
+  'Pod',
+  'ServiceAccount',
+  'WorkloadIdentity',
+  'ClusterWorkloadIdentity',
+]);
+
+/**
+ * Follows the store from now on. A view replaces the last one as a whole; one that cannot be made leaves none, so that
+ * nothing is allowed by policies that are no longer what somebody wrote.
+ */
+export function followAccess(options: LiveAccessViewOptions): LiveAccessView {
+  const { store, clock, logger } = options;
+  let current: AuthorizationView | undefined;
+  /** Kept from view to view where nothing changed, since what concerns a target is looked up once per object. */
+  let targets = new Map<string, TargetWorkload>();
+  let timer: Timer | undefined;
+  let tookMs = 0;
+
+  const refresh = (): void => {
+    timer = undefined;
+    const start = clock.monotonic();
+    try {
+      const made = makeView(options, targets);
+      targets = made.targets;
+      current = made.view;
+    } catch (thrown) {
+      current = undefined;
+      logger.error('the access policies cannot be read, so nothing is allowed', {
+        error: SignetError.from(thrown).message,
+      });
+    }
+    tookMs = clock.monotonic() - start;
+  };
+
+  refresh();
+  const unsubscribe = store.subscribe((changes) => {
+    if (timer !== undefined || !changes.some(({ kind }) => KINDS.has(kind))) return;
+    timer = clock.after(Math.max(BATCH_MS, tookMs * REST), refresh);
+  });
+  return {
+    get current() {
+      return current;
+    },
+    close() {
+      unsubscribe();
+      timer?.cancel();
+    },
+  };
+}
+
+function makeView(
+  { store, settings, registrations }: LiveAccessViewOptions,
+  before: ReadonlyMap<string, TargetWorkload>,
+): { readonly view: AuthorizationView; readonly targets: Map<string, TargetWorkload> } {
+  const access = readAccessView(store, settings, registrations);
+  const { inventory } = access;
+  const namespaceLabels = new Map(inventory.namespaces.map(({ name, labels }) => [name, labels]));
+  const pods = new Map<string, PodFacts>();
+  const targets = new Map<string, TargetWorkload>();
+  const keep = (key: string, target: TargetWorkload): TargetWorkload => {
+    const known = before.get(key);
+    const kept = known !== undefined && same(known, target) ? known : target;
+    targets.set(key, kept);
+    return kept;
+  };
+  for (const object of store.list('Pod')) {
+    const facts = podFacts(object);
+    if (facts === undefined) continue;
+    const { uid, namespace, name, serviceAccount, labels } = facts;
+    pods.set(uid, facts);
+    keep(uid, {
+      ...{ namespace, name, serviceAccount, labels },
+      namespaceLabels: namespaceLabels.get(namespace) ?? {},
+    });
+  }
+  const { podHolders, processIds } = holders(registrations, pods);
+  const sources = new Map<string, SourceWorkload | undefined>();
+  return {
+    targets,
+    view: {
+      ...access,
+      pod: (uid) => targets.get(uid),
+      target: (uri) => alike(inventory.holdersOf(uri)),
+      source(uri) {
+        if (!podHolders.has(uri) || processIds.has(uri)) return undefined;
+        if (!sources.has(uri))
+          sources.set(uri, sourceOf(inventory.holdersOf(uri), podHolders.get(uri) ?? []));
+        return sources.get(uri);
+      },
+    },
+  };
+}
+
+/** Which pods hold an ID, and which IDs are held by processes, of which no labels are known. */
+function holders(
+  registrations: RegistrationSource,
+  pods: ReadonlyMap<string, PodFacts>,
+): {
+  readonly podHolders: ReadonlyMap<string, readonly PodFacts[]>;
+  readonly processIds: ReadonlySet<string>;
+} {
+  const podHolders = new Map<string, PodFacts[]>();
+  const processIds = new Set<string>();
+  for (const { subject, spiffeId } of registrations.all()) {
+    if (subject.kind === 'process') {
+      processIds.add(spiffeId.uri);
+      continue;
+    }
+    const facts = pods.get(subject.uid);
+    if (facts === undefined) continue;
+    const known = podHolders.get(spiffeId.uri);
+    if (known === undefined) podHolders.set(spiffeId.uri, [facts]);
+    else known.push(facts);
+  }
+  return { podHolders, processIds };
+}
+
+/** The first of workloads that are the same to every policy; undefined when they are not, or there is none. */
+function alike(workloads: readonly InventoryWorkload[]): InventoryWorkload | undefined {
+  const [first] = workloads;
+  return first !== undefined && workloads.every((other) => same({ ...first, name: other.name }, other))
+    ? first
+    : undefined;
+}
+
+function sourceOf(
+  workloads: readonly InventoryWorkload[],
+  pods: readonly PodFacts[],
+): SourceWorkload | undefined {
+  const [workload] = workloads;
+  if (workload === undefined || !workloads.every(({ labels }) => sameLabels(labels, workload.labels)))
+    return undefined;
+  const [pod] = pods;
+  const images = (facts: PodFacts | undefined): string => JSON.stringify([...(facts?.images ?? [])].sort());
+  return {
+    labels: workload.labels,
+    ...(pod !== undefined && pods.every((other) => images(other) === images(pod))
+      ? { images: pod.images }
+      : {}),
+    ...(pod !== undefined && pods.every(({ privileged }) => privileged === pod.privileged)
+      ? { privileged: pod.privileged }
+      : {}),
+  };
+}
+
+function same(a: TargetWorkload, b: TargetWorkload): boolean {
+  return (
+    a.namespace === b.namespace &&
+    a.name === b.name &&
+    a.serviceAccount === b.serviceAccount &&
+    sameLabels(a.labels, b.labels) &&
+    sameLabels(a.namespaceLabels, b.namespaceLabels)
+  );
+}
+
+function sameLabels(a: Readonly<Record<string, string>>, b: Readonly<Record<string, string>>): boolean {
+  const keys = Object.keys(a);
+  return keys.length === Object.keys(b).length && keys.every((key) => a[key] === b[key]);
+}
