@@ -155,7 +155,7 @@ export const parts = {
   'kube-schema': {
     name: 'kube-schema',
     sources: [istioFolder, join(ciliumFolder, 'go.mod')],
-    cost: 'about 1 minute of CPU',
+    cost: 'about 2 minutes of CPU',
     async build(folder: string): Promise<void> {
       await goBuild(istioFolder, './cmd/kube-schema', join(folder, 'kube-schema'));
       for (const [name, source] of Object.entries(crdSources)) {
