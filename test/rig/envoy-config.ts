@@ -93,7 +93,8 @@ export function httpManager(route: Json, httpFilters: readonly Json[] = [], more
 
 /**
  * TLS with this certificate, for clients whose SVID one of the trust domains' authorities has signed, by Envoy's SPIFFE
- * validator. Clients without a certificate are let in only if `optional`.
+ * validator. Clients without a certificate are let in only if `optional`; the SPIFFE validator cannot do that, so then
+ * Envoy's own takes its place, which does not hold authorities and trust domains together.
  */
 export function serverTls(
   server: Credentials,
@@ -116,15 +117,17 @@ export function serverTls(
             private_key: { inline_string: server.key },
           },
         ],
-        validation_context: {
-          custom_validator_config: {
-            name: 'envoy.tls.cert_validator.spiffe',
-            typed_config: {
-              '@type': envoyType('extensions.transport_sockets.tls.v3.SPIFFECertValidatorConfig'),
-              trust_domains: trustDomains,
+        validation_context: optional
+          ? { trusted_ca: { inline_string: Object.values(trust).join('\n') } }
+          : {
+              custom_validator_config: {
+                name: 'envoy.tls.cert_validator.spiffe',
+                typed_config: {
+                  '@type': envoyType('extensions.transport_sockets.tls.v3.SPIFFECertValidatorConfig'),
+                  trust_domains: trustDomains,
+                },
+              },
             },
-          },
-        },
       },
     },
   };

@@ -318,6 +318,8 @@ function speaksHttp(target: InventoryWorkload, port: number | undefined): boolea
 export interface World {
   readonly inventory: Inventory;
   readonly inputs: readonly PolicyInput[];
+  /** What the trust domain says of requests that no policy speaks of. */
+  readonly defaultAction: 'Allow' | 'Deny';
   readonly requests: readonly AccessRequest[];
 }
 
@@ -332,6 +334,7 @@ export function worlds(
     return fc.record({
       inventory: fc.constant(inventory),
       inputs: policies(said),
+      defaultAction: pick(['Allow', 'Deny', 'Deny'] as const),
       requests: fc.array(requests(inventory, asked), { minLength: count, maxLength: count }),
     });
   });

@@ -11,15 +11,8 @@ import {
   type NearMiss,
   type Outcome,
 } from './reason.js';
-import { candidates, type IndexedRule, type RuleList } from './rule-list.js';
-import {
-  STAGE,
-  type Decider,
-  type PortClaim,
-  type RankedRule,
-  type RuleIndex,
-  type Stage,
-} from './target-policies.js';
+import { candidates, type IndexedRule, type RankedRule, type RuleList } from './rule-list.js';
+import { STAGE, type Decider, type PortClaim, type RuleIndex, type Stage } from './target-policies.js';
 
 /** What decided. */
 export type DecidedBy =

@@ -26,7 +26,8 @@ import {
   type TargetWorkload,
 } from './model.js';
 import { describePath } from './path.js';
-import type { RankedRule, Stage } from './target-policies.js';
+import type { RankedRule } from './rule-list.js';
+import type { Stage } from './target-policies.js';
 
 /** What a group of policies says. */
 export interface Outcome {

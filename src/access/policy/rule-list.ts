@@ -1,6 +1,14 @@
 import type { Facts } from './facts.js';
-import type { PathPattern, Source } from './model.js';
-import type { RankedRule } from './target-policies.js';
+import type { PathPattern, Policy, Rule, Source } from './model.js';
+
+/** A rule with what its policy adds to it. Lower ranks are looked at first. */
+export interface RankedRule {
+  readonly rank: number;
+  readonly policy: Policy;
+  readonly rule: Rule;
+  /** The policy's target ports. */
+  readonly ports: ReadonlySet<number> | undefined;
+}
 
 /** A rule, reached by one of its sources. */
 export interface IndexedRule {

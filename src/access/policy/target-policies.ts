@@ -1,5 +1,5 @@
 import type { Policy, Principal, Rule, Tier } from './model.js';
-import { ruleList, type IndexedRule, type RuleList } from './rule-list.js';
+import { ruleList, type IndexedRule, type RankedRule, type RuleList } from './rule-list.js';
 
 /**
  * The order of the decision. The first stage that has something to say decides, so what two sets say together is
@@ -19,15 +19,6 @@ export const STAGE = {
 } as const;
 
 export type Stage = (typeof STAGE)[keyof typeof STAGE];
-
-/** A rule with what its policy adds to it. Lower ranks are looked at first. */
-export interface RankedRule {
-  readonly rank: number;
-  readonly policy: Policy;
-  readonly rule: Rule;
-  /** The policy's target ports. */
-  readonly ports: ReadonlySet<number> | undefined;
-}
 
 /** Rules under whom they are for, so that a request meets only those that could concern its caller. */
 export interface RuleIndex {

@@ -1,0 +1,28 @@
+import { stringify } from 'yaml';
+import { objectMetadata, objectName } from '../objects.js';
+import type { Renderer } from '../renderer.js';
+import { envoyFilters, type EnvoyOptions } from './filters.js';
+
+/**
+ * Renders, for each workload that policies concern, a ConfigMap that holds Envoy's filters for it, ready for the
+ * workload's listener.
+ */
+export function envoyRenderer(options: EnvoyOptions = {}): Renderer {
+  return {
+    mesh: 'envoy',
+    renderWorkload(workload, context) {
+      const { verdicts, until, ...filters } = envoyFilters(workload, context, options);
+      const policies = context.set.concerning(workload).map(({ ref }) => ref);
+      if (policies.length === 0 && context.set.defaultAction === 'Allow')
+        return { objects: [], verdicts: [] };
+      const name = objectName(workload.name, 'envoy');
+      const object = {
+        apiVersion: 'v1',
+        kind: 'ConfigMap',
+        metadata: objectMetadata(name, workload.namespace, policies),
+        data: { 'filters.yaml': stringify(filters) },
+      };
+      return { objects: [object], verdicts, ...(until === undefined ? {} : { until }) };
+    },
+  };
+}

@@ -1,0 +1,124 @@
+import { parseSpiffeId } from '../../../identity/spiffe/id.js';
+import { namespaceOf } from '../../policy/match.js';
+import type { Effect, IpBlock, Principal, Source, SourceMatch } from '../../policy/model.js';
+import {
+  all,
+  ALWAYS,
+  any,
+  equals,
+  HAS_IP,
+  inRanges,
+  isPresent,
+  matches,
+  NEVER,
+  not,
+  startsWith,
+  URI_SAN,
+  type Predicate,
+} from './predicate.js';
+
+const ID_SEGMENT = '(?:[A-Za-z0-9_-][A-Za-z0-9._-]*|\\.[A-Za-z0-9_-][A-Za-z0-9._-]*|\\.\\.[A-Za-z0-9._-]+)';
+
+/** A certificate with URI SANs that are not one SPIFFE ID (X.509-SVID §2): two of them are joined by ",". */
+export const REFUSED_IDENTITY: Predicate = all([
+  isPresent(URI_SAN),
+  not(matches(URI_SAN, `spiffe://[a-z0-9._-]+(?:/${ID_SEGMENT})*`)),
+]);
+
+/** Under what a rule is found, by the peer's SPIFFE ID. */
+export type SourceKey =
+  | { readonly kind: 'uri'; readonly uri: string }
+  /** Ends in "/", so that it ends where a segment does. */
+  | { readonly kind: 'prefix'; readonly prefix: string }
+  | { readonly kind: 'authenticated' }
+  | { readonly kind: 'anyone' };
+
+/** One way for a request to come from a source. */
+export interface KeyedSource {
+  readonly key: SourceKey;
+  /** What else must hold: its address, and that it is none of those excepted. */
+  readonly when: Predicate;
+}
+
+/** A source by what its rule is found under. What the key decides is not asked again. */
+export function keyedSources(source: Source, effect: Effect): readonly KeyedSource[] {
+  const address = source.ipBlocks === undefined ? ALWAYS : inBlocks(source.ipBlocks, effect === 'Deny');
+  return source.any.flatMap(keysOf).flatMap((key) => {
+    const excepted = source.except.map((match) => matchPredicate(match, key, effect === 'Allow'));
+    const when = all([address, not(any(excepted))]);
+    return when.kind === 'never' ? [] : [{ key, when }];
+  });
+}
+
+function keysOf(principal: Principal): readonly SourceKey[] {
+  switch (principal.kind) {
+    case 'anyone':
+    case 'authenticated':
+      return [{ kind: principal.kind }];
+    case 'spiffeId':
+      return [{ kind: 'uri', uri: principal.uri }];
+    case 'identity':
+      return principal.uris.map((uri) => ({ kind: 'uri', uri }));
+    case 'serviceAccount':
+      return [{ kind: 'uri', uri: accountUri(principal) }];
+    case 'namespace':
+      return [{ kind: 'prefix', prefix: `spiffe://${principal.trustDomain}/ns/${principal.namespace}/` }];
+    case 'trustDomain': {
+      const uri = `spiffe://${principal.trustDomain}`;
+      return [
+        { kind: 'prefix', prefix: `${uri}/` },
+        { kind: 'uri', uri },
+      ];
+    }
+  }
+}
+
+const accountUri = (account: Principal & { readonly kind: 'serviceAccount' }): string =>
+  `spiffe://${account.trustDomain}/ns/${account.namespace}/sa/${account.serviceAccount}`;
+
+/** Whether the source is as a match says; `unknown` says whether an address that is not known counts. */
+function matchPredicate(match: SourceMatch, key: SourceKey, unknown: boolean): Predicate {
+  const who = any(match.any.map((principal) => principalPredicate(principal, key)));
+  return all([who, match.ipBlocks === undefined ? ALWAYS : inBlocks(match.ipBlocks, unknown)]);
+}
+
+function principalPredicate(principal: Principal, key: SourceKey): Predicate {
+  if (principal.kind === 'anyone') return ALWAYS;
+  if (principal.kind === 'authenticated') return key.kind === 'anyone' ? isPresent(URI_SAN) : ALWAYS;
+  if (key.kind === 'uri') return includes(principal, key.uri) ? ALWAYS : NEVER;
+  return any(
+    keysOf(principal).map((other): Predicate => {
+      if (other.kind === 'uri') return equals(URI_SAN, other.uri);
+      return other.kind === 'prefix' ? startsWith(URI_SAN, other.prefix) : ALWAYS;
+    }),
+  );
+}
+
+/** Whether a principal that is neither anyone nor everyone with an identity has an ID. */
+function includes(principal: Principal, uri: string): boolean {
+  switch (principal.kind) {
+    case 'trustDomain':
+      return parseSpiffeId(uri).trustDomain === principal.trustDomain;
+    case 'namespace': {
+      const { trustDomain, path } = parseSpiffeId(uri);
+      return trustDomain === principal.trustDomain && namespaceOf(path) === principal.namespace;
+    }
+    case 'spiffeId':
+    case 'identity':
+    case 'serviceAccount':
+    case 'authenticated':
+    case 'anyone':
+      return keysOf(principal).some((key) => key.kind === 'uri' && key.uri === uri);
+  }
+}
+
+function inBlocks(blocks: readonly IpBlock[], unknown: boolean): Predicate {
+  const known = inRanges(blocks.map(({ bytes, prefix }) => [addressText(bytes), prefix] as const));
+  return unknown ? any([known, not(HAS_IP)]) : known;
+}
+
+function addressText(bytes: readonly number[]): string {
+  if (bytes.length === 4) return bytes.join('.');
+  const groups = Array.from({ length: 8 }, (_, at) => ((bytes[2 * at] ?? 0) << 8) | (bytes[2 * at + 1] ?? 0));
+  return groups.map((group) => group.toString(16)).join(':');
+}

@@ -1,0 +1,60 @@
+import { beforeAll, describe, expect, it } from '@jest/globals';
+import { newCredentialSource, type CredentialSource } from '../rig/credentials.js';
+import * as rig from '../rig/rig.js';
+import { language, proofRuns, WORLD } from '../support/policies.js';
+import { asking, worlds } from '../support/policy-worlds.js';
+import { askEnvoy, newIssuers, sampleWorlds, type Asked, type Issuers } from './envoy-world.js';
+
+const RUNS = proofRuns(60);
+const SEED = Number(process.env['SIGNET_PROOF_SEED'] ?? 1);
+
+(rig.isSkipped('envoy') ? describe.skip : describe)('Envoy and the policies', () => {
+  let credentials: CredentialSource;
+  let issuers: Issuers;
+  beforeAll(async () => {
+    await rig.envoy();
+    credentials = await newCredentialSource(WORLD.trustDomains);
+    issuers = await newIssuers();
+  }, rig.rigTimeout);
+
+  it('allows nothing that the policies deny, and all that they allow where the verdicts say Exact', async () => {
+    const asked = asking({ unseen: false, http: 'declared', applications: false, times: [WORLD.now] });
+    const campaign = await askEnvoy(
+      sampleWorlds(worlds(language(), asked, 12), RUNS, SEED),
+      credentials,
+      issuers,
+    );
+    try {
+      expect(campaign.asked.filter(isWider).map(describeAsked)).toEqual([]);
+      expect(
+        campaign.asked
+          .filter((one) => isExact(one) && one.allowed !== one.decision.allowed)
+          .map(describeAsked),
+      ).toEqual([]);
+      const share = (holds: (one: Asked) => boolean): number =>
+        campaign.asked.filter(holds).length / campaign.asked.length;
+      expect(share(({ allowed }) => allowed)).toBeGreaterThan(0.1);
+      expect(share(({ allowed }) => !allowed)).toBeGreaterThan(0.1);
+      expect(share(isExact)).toBeGreaterThan(0.1);
+      expect(share((one) => !isExact(one))).toBeGreaterThan(0.1);
+    } finally {
+      await campaign.stop();
+    }
+  }, 120_000);
+});
+
+const isWider = ({ allowed, decision }: Asked): boolean => allowed && !decision.allowed;
+const isExact = ({ filters }: Asked): boolean =>
+  filters.verdicts.every(({ fidelity }) => fidelity === 'Exact');
+
+function describeAsked({ request, decision, allowed, answer, filters, set, world }: Asked): unknown {
+  const { target, ...rest } = request;
+  return {
+    world,
+    request: { ...rest, target: `${target.namespace}/${target.name}` },
+    policies: { allowed: decision.allowed, reason: decision.reason },
+    envoy: { allowed, details: answer?.headers['x-details'], status: answer?.status, why: answer?.why },
+    rules: set.concerning(target),
+    verdicts: filters.verdicts.filter(({ fidelity }) => fidelity !== 'Exact'),
+  };
+}
