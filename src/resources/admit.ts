@@ -1,5 +1,5 @@
 import { DEFINITIONS } from './definitions.js';
-import { didYouMean } from './did-you-mean.js';
+import { didYouMean } from '../lib/did-you-mean.js';
 import type { FileKind, KubernetesKind, SignetKind } from './kinds.js';
 import { isFileKind, isSignetKind } from './kinds.js';
 import { checkKubernetesObject } from './kubernetes-check.js';

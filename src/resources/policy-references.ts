@@ -1,4 +1,4 @@
-import { didYouMean } from './did-you-mean.js';
+import { didYouMean } from '../lib/did-you-mean.js';
 import { error, quote, warning } from './names.js';
 import type {
   AccessPolicySpec,

@@ -1,5 +1,5 @@
 import { checkRule, isTransitionRule } from './cel-rules.js';
-import { didYouMean } from './did-you-mean.js';
+import { didYouMean } from '../lib/did-you-mean.js';
 import { error, quote } from './names.js';
 import type { FieldPath, Problem } from './problem.js';
 import type {

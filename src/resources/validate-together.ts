@@ -1,4 +1,4 @@
-import { didYouMean } from './did-you-mean.js';
+import { didYouMean } from '../lib/did-you-mean.js';
 import { formatDuration, parseDuration } from '../lib/duration.js';
 import type { FederatedTrustDomainSpec, IdentityTemplate, TrustDomainSpec } from './identity.js';
 import { error, quote, warning } from './names.js';

@@ -4,6 +4,7 @@ import type {
   ClaimMatch,
   Conditions,
   Effect,
+  LabelRequirement,
   NetworkOperation,
   Operation,
   Policy,
@@ -23,6 +24,7 @@ import { callerDimensions, type CallerDimensions } from './dimensions/caller.js'
 import { tokenDimensions, type TokenDimensions } from './dimensions/claims.js';
 import { networkDimensions, type NetworkDimensions } from './dimensions/network.js';
 import { sourceDimension, type SourceDimension } from './dimensions/source.js';
+import { postureDimensions, type PostureDimensions } from './dimensions/posture.js';
 import { ruleHoldsAt, timeClasses, type TimeClass } from './dimensions/times.js';
 import { headerDimensions, queryDimensions, type ValueDimensions } from './dimensions/values.js';
 import { certain, Space, type Dimension, type Leaf } from './space.js';
@@ -35,6 +37,8 @@ export interface SpaceOptions {
   /** IDs that exist. */
   readonly knownIds: readonly string[];
   readonly maxNodes?: number;
+  /** Whether a rule's condition on the target's labels holds; by the target's own labels unless said. */
+  readonly targetLabelsHold?: (requirements: readonly LabelRequirement[]) => boolean;
 }
 
 /** Of a rule, what the effect asks: an Allow rule where it holds, a Deny rule where that cannot be ruled out. */
@@ -59,11 +63,12 @@ export class TargetSpace {
   readonly views: { readonly full: Node; readonly connection: Node };
   /** The first of the variables that stand for CEL expressions; they are the last ones. */
   readonly firstOpaque: number;
-  readonly #target: TargetWorkload;
+  readonly source: SourceDimension;
+  /** The instants that are told apart, the first one first: `from` itself. */
+  readonly time: Dimension;
+  readonly #labelsHold: (requirements: readonly LabelRequirement[]) => boolean;
   readonly #clock: ZoneClock;
   readonly #times: readonly TimeClass[];
-  readonly #time: Dimension;
-  readonly #source: SourceDimension;
   readonly #network: NetworkDimensions;
   readonly #address: AddressDimension;
   readonly #actions: ActionDimensions;
@@ -71,24 +76,25 @@ export class TargetSpace {
   readonly #query: ValueDimensions;
   readonly #token: TokenDimensions;
   readonly #caller: CallerDimensions;
+  readonly #posture: PostureDimensions;
   readonly #cel: ReadonlyMap<string, Leaf>;
   readonly #regions = new Map<Rule, Node>();
 
   constructor(target: TargetWorkload, policies: readonly Policy[], options: SpaceOptions) {
-    this.#target = target;
+    this.#labelsHold = options.targetLabelsHold ?? ((asked) => labelsMatch(asked, target.labels));
     this.#clock = options.clock;
     this.diagram = new Diagram(options.maxNodes);
     const space = new Space(this.diagram);
     this.space = space;
     const atoms = collect(policies);
     this.#times = timeClasses(policies, options.from, options.clock);
-    this.#time = space.add(
+    this.time = space.add(
       'time',
       'time',
       this.#times.map(({ time, words }) => ({ words, put: (draft) => void (draft.time = time) })),
     );
     const sources = atoms.sources.flatMap((source) => source.any);
-    this.#source = sourceDimension(space, sources, options.knownIds);
+    this.source = sourceDimension(space, sources, options.knownIds);
     this.#actions = actionDimensions(space, atoms.actions);
     this.#network = networkDimensions(space, {
       ports: atoms.ports,
@@ -117,6 +123,11 @@ export class TargetSpace {
     this.#caller = callerDimensions(
       space,
       atoms.conditions.flatMap(({ sourceLabels }) => sourceLabels ?? []),
+    );
+    this.#posture = postureDimensions(
+      space,
+      atoms.conditions.flatMap(({ sourcePosture }) => sourcePosture ?? []),
+      this.#caller.seen,
     );
     this.firstOpaque = space.dimensions.length;
     this.#cel = celDimensions(space, atoms.conditions);
@@ -174,10 +185,10 @@ export class TargetSpace {
   #rule(policy: Policy, rule: Rule): Leaf {
     const { space } = this;
     const { when } = rule;
-    if (when?.targetLabels !== undefined && !labelsMatch(when.targetLabels, this.#target.labels)) {
+    if (when?.targetLabels !== undefined && !this.#labelsHold(when.targetLabels)) {
       return certain(FALSE);
     }
-    const times = space.known(this.#time, (index) => {
+    const times = space.known(this.time, (index) => {
       const time = this.#times[index]?.time;
       return time !== undefined && ruleHoldsAt(policy, rule, time, this.#clock);
     });
@@ -197,7 +208,7 @@ export class TargetSpace {
 
   #matches({ any, ipBlocks }: SourceMatch): Leaf {
     return this.space.all(
-      this.space.some(...any.map((principal) => this.#source.principal(principal))),
+      this.space.some(...any.map((principal) => this.source.principal(principal))),
       ipBlocks === undefined ? ALWAYS : this.#address.inBlocks(ipBlocks),
     );
   }
@@ -221,10 +232,11 @@ export class TargetSpace {
 
   #when(conditions: ResidualConditions | undefined): Leaf {
     if (conditions === undefined) return ALWAYS;
-    const { token, sourceLabels, cel } = conditions;
+    const { token, sourceLabels, sourcePosture, cel } = conditions;
     return this.space.all(
       token === undefined ? ALWAYS : this.#token.token(token),
       sourceLabels === undefined ? ALWAYS : this.#caller.labels(sourceLabels),
+      sourcePosture === undefined ? ALWAYS : this.#posture.matches(sourcePosture),
       cel === undefined ? ALWAYS : (this.#cel.get(cel.text) ?? ALWAYS),
     );
   }

@@ -1,5 +1,5 @@
 import { admitObject } from '../../resources/admit.js';
-import { didYouMean } from '../../resources/did-you-mean.js';
+import { didYouMean } from '../../lib/did-you-mean.js';
 import type { FileKind, KubernetesKind, SignetKind } from '../../resources/kinds.js';
 import {
   FILE_KINDS,

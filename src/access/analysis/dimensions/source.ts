@@ -7,10 +7,14 @@ import { fresh, type Dimension, type Leaf, type Space, type ValueClass } from '.
 export interface SourceDimension {
   readonly dimension: Dimension;
   principal(principal: Principal): Leaf;
+  /** The class of a caller, by index. */
+  classOf(uri: string | undefined): number;
 }
 
 interface Caller {
   readonly id: SpiffeId | undefined;
+  /** What it stands for besides itself; it stands for itself alone where nothing is said. */
+  readonly others?: { readonly trustDomain?: string; readonly namespace?: string };
   readonly words: string;
   readonly rest?: boolean;
 }
@@ -33,6 +37,7 @@ export function sourceDimension(
   );
   return {
     dimension,
+    classOf: (uri) => classOf(callers, uri),
     principal: (principal) =>
       space.known(dimension, (index) => {
         const caller = callers[index];
@@ -59,20 +64,38 @@ function callersOf(principals: readonly Principal[], known: readonly string[]): 
     const id =
       ids.find((one) => one.trustDomain === trustDomain && namespaceOf(one.path) === namespace) ??
       made(trustDomain, `/ns/${namespace}/sa/`, named);
-    callers.push({ id, words: `other identities of namespace ${namespace} of ${trustDomain}` });
+    callers.push({
+      id,
+      others: { trustDomain, namespace },
+      words: `other identities of namespace ${namespace} of ${trustDomain}`,
+    });
   }
   for (const trustDomain of trustDomains) {
     const id =
       ids.find((one) => one.trustDomain === trustDomain && !inNamespace(one)) ??
       made(trustDomain, '/', named);
-    callers.push({ id, words: `other identities of trust domain ${trustDomain}` });
+    callers.push({ id, others: { trustDomain }, words: `other identities of trust domain ${trustDomain}` });
   }
   const foreign =
     ids.find((one) => !trustDomains.has(one.trustDomain) && !inNamespace(one)) ??
     made(fresh('other.example', trustDomains), '/', named);
-  callers.push({ id: foreign, words: 'other identities', rest: true });
+  callers.push({ id: foreign, others: {}, words: 'other identities', rest: true });
   callers.push({ id: undefined, words: 'callers without identity' });
   return callers;
+}
+
+/** The narrowest class that an ID is in: they are listed from the narrowest to the widest. */
+function classOf(callers: readonly Caller[], uri: string | undefined): number {
+  if (uri === undefined) return callers.length - 1;
+  const id = parseSpiffeId(uri);
+  return callers.findIndex((caller) => {
+    if (caller.others === undefined) return caller.id?.uri === id.uri;
+    const { trustDomain, namespace } = caller.others;
+    return (
+      (trustDomain === undefined || trustDomain === id.trustDomain) &&
+      (namespace === undefined || namespace === namespaceOf(id.path))
+    );
+  });
 }
 
 function made(trustDomain: string, path: string, taken: ReadonlySet<string>): SpiffeId {
