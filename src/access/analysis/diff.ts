@@ -4,6 +4,7 @@ import type { PolicySet } from '../policy/policy-set.js';
 import { ZoneClock } from '../policy/time-window.js';
 import { FALSE, TooComplexError, type Cube, type Node } from './diagram.js';
 import { createDraft, finishDraft } from './draft.js';
+import { opaqueNames } from './opaque.js';
 import { TargetSpace, type SpaceOptions } from './target-space.js';
 import { differingTargets, type TargetClass, type Universe } from './targets.js';
 import { describeCube, sentence, type ClassPart } from './words.js';
@@ -37,7 +38,7 @@ export type Seen = 'everything' | 'connection' | 'part';
 export interface UnknownClass extends RequestClass {
   /** Why, in words. */
   readonly reason: string;
-  /** The rules whose CEL conditions decide, `policy: rule`. */
+  /** The rules whose CEL or attribute conditions decide, `policy: rule`. */
   readonly rules: readonly string[];
 }
 
@@ -270,17 +271,17 @@ function whyUnknown(
       variable >= requests.firstOpaque ? (requests.space.dimensions[variable]?.name ?? []) : [],
     ),
   );
-  const rules = [...before, ...after].flatMap((policy) => celRules(policy, texts));
+  const rules = [...before, ...after].flatMap((policy) => opaqueRules(policy, texts));
   const reason =
     rules.length === 0
       ? 'no request of this class could be made for which the answers differ'
-      : 'it hangs on CEL conditions, which are not compared';
+      : 'it hangs on CEL or attribute conditions, of which only the text is compared';
   return { reason, rules: [...new Set(rules)] };
 }
 
-function celRules({ ref, rules }: Policy, names: ReadonlySet<string>): readonly string[] {
+function opaqueRules({ ref, rules }: Policy, names: ReadonlySet<string>): readonly string[] {
   return rules
-    .filter(({ when }) => when?.cel !== undefined && names.has(`CEL ${when.cel.text}`))
+    .filter(({ when }) => when !== undefined && opaqueNames(when).some((name) => names.has(name)))
     .map((rule) => `${policyName(ref)}: ${rule.name}`);
 }
 

@@ -28,6 +28,8 @@ export interface ValueClass {
   readonly words: string;
   /** What is left when all others are taken away: then it is said as "any but …". */
   readonly rest?: boolean;
+  /** The enforcement point does not see the value. */
+  readonly unseen?: boolean;
   /** How unusual such a request is: plain ones are shown first, and stand in where a dimension does not matter. */
   readonly odd?: number;
   /** Puts the value into a request. */

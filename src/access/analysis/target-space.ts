@@ -27,6 +27,7 @@ import { sourceDimension, type SourceDimension } from './dimensions/source.js';
 import { postureDimensions, type PostureDimensions } from './dimensions/posture.js';
 import { ruleHoldsAt, timeClasses, type TimeClass } from './dimensions/times.js';
 import { headerDimensions, queryDimensions, type ValueDimensions } from './dimensions/values.js';
+import { opaqueNames } from './opaque.js';
 import { certain, Space, type Dimension, type Leaf } from './space.js';
 
 /** What a comparison is made with. */
@@ -77,7 +78,7 @@ export class TargetSpace {
   readonly #token: TokenDimensions;
   readonly #caller: CallerDimensions;
   readonly #posture: PostureDimensions;
-  readonly #cel: ReadonlyMap<string, Leaf>;
+  readonly #opaque: ReadonlyMap<string, Leaf>;
   readonly #regions = new Map<Rule, Node>();
 
   constructor(target: TargetWorkload, policies: readonly Policy[], options: SpaceOptions) {
@@ -130,7 +131,7 @@ export class TargetSpace {
       this.#caller.seen,
     );
     this.firstOpaque = space.dimensions.length;
-    this.#cel = celDimensions(space, atoms.conditions);
+    this.#opaque = opaqueDimensions(space, atoms.conditions);
     this.possible = this.#token.constraint;
     this.views = this.#views();
   }
@@ -232,12 +233,12 @@ export class TargetSpace {
 
   #when(conditions: ResidualConditions | undefined): Leaf {
     if (conditions === undefined) return ALWAYS;
-    const { token, sourceLabels, sourcePosture, cel } = conditions;
+    const { token, sourceLabels, sourcePosture } = conditions;
     return this.space.all(
       token === undefined ? ALWAYS : this.#token.token(token),
       sourceLabels === undefined ? ALWAYS : this.#caller.labels(sourceLabels),
       sourcePosture === undefined ? ALWAYS : this.#posture.matches(sourcePosture),
-      cel === undefined ? ALWAYS : (this.#cel.get(cel.text) ?? ALWAYS),
+      ...opaqueNames(conditions).map((name) => this.#opaque.get(name) ?? ALWAYS),
     );
   }
 
@@ -248,7 +249,7 @@ export class TargetSpace {
     const plain = diagram.and(
       ...this.space.dimensions
         .filter(({ field }) => field === 'address' || field === 'header' || field === 'query')
-        .map((dimension) => this.space.where(dimension, (_, { words }) => !UNSEEN.has(words))),
+        .map((dimension) => this.space.where(dimension, (_, { unseen }) => unseen !== true)),
     );
     const http = diagram.and(network, httpSeen, portSeen, plain, this.#token.seen, this.#caller.seen);
     const application = diagram.and(
@@ -270,20 +271,18 @@ export class TargetSpace {
   }
 }
 
-const UNSEEN = new Set(['not known', 'not seen']);
-
-function celDimensions(space: Space, conditions: readonly Conditions[]): ReadonlyMap<string, Leaf> {
-  const texts = new Set(conditions.flatMap(({ cel }) => cel?.text ?? []));
+function opaqueDimensions(space: Space, conditions: readonly Conditions[]): ReadonlyMap<string, Leaf> {
+  const names = new Set(conditions.flatMap(opaqueNames));
   return new Map(
-    [...texts].map((text) => {
-      const words = ['true', 'false', 'not to be evaluated'];
+    [...names].map((name) => {
+      const words = ['true', 'false', 'not to be said'];
       const dimension = space.add(
         'condition',
-        `CEL ${text}`,
+        name,
         words.map((word) => ({ words: word, put: () => undefined })),
       );
       return [
-        text,
+        name,
         {
           yes: space.where(dimension, (index) => index === 0),
           possible: space.where(dimension, (index) => index !== 1),

@@ -17,6 +17,16 @@ export function describeCube(space: Space, cube: Cube): readonly ClassPart[] {
   const parts = cube.flatMap(([variable, values]): readonly ClassPart[] => {
     const dimension = space.dimensions[variable];
     if (dimension === undefined) return [];
+    // What every plain request has need not be said.
+    const plain = [...dimension.classes.keys()].filter((value) => dimension.classes[value]?.unseen !== true);
+    if (values.length === plain.length && plain.every((value) => values.includes(value))) return [];
+    if (
+      dimension.field === 'action' &&
+      dimension.name === 'request' &&
+      values[0] === 0 &&
+      values.length === 1
+    )
+      return [];
     return [{ field: dimension.field, name: dimension.name, words: valuesInWords(dimension, values) }];
   });
   return parts.sort((a, b) => FIELDS.indexOf(a.field) - FIELDS.indexOf(b.field));
@@ -25,8 +35,9 @@ export function describeCube(space: Space, cube: Cube): readonly ClassPart[] {
 function valuesInWords({ classes }: Dimension, values: readonly number[]): string {
   const inside = new Set(values);
   const said = classes.filter((_, index) => inside.has(index));
-  const others = classes.filter((_, index) => !inside.has(index));
-  if (!said.some(({ rest }) => rest === true) || others.length === 0) return listed(said);
+  const others = classes.filter((value, index) => !inside.has(index) && value.unseen !== true);
+  const unseen = said.some((value) => value.unseen === true);
+  if (!said.some(({ rest }) => rest === true) || others.length === 0 || unseen) return listed(said);
   // What is left out is what somebody named, so that says more.
   return `any but ${listed(others)}`;
 }

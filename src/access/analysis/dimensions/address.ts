@@ -39,7 +39,7 @@ export function addressDimension(space: Space, blocks: readonly IpBlock[]): Addr
         put: (draft) => void (draft.sourceIp = text),
       };
     }),
-    { words: 'not known', odd: 1, put: (draft) => void (draft.sourceIp = undefined) },
+    { words: 'not known', unseen: true, odd: 1, put: (draft) => void (draft.sourceIp = undefined) },
   ]);
   return {
     dimension,

@@ -11,7 +11,7 @@ export interface CallerDimensions {
 export function callerDimensions(space: Space, requirements: readonly LabelRequirement[]): CallerDimensions {
   const root = space.add('caller', 'calling pod', [
     { words: 'known', put: (draft) => void (draft.sourceSeen = true) },
-    { words: 'not known', odd: 0.5, put: (draft) => void (draft.sourceSeen = false) },
+    { words: 'not known', unseen: true, odd: 0.5, put: (draft) => void (draft.sourceSeen = false) },
   ]);
   const seen = space.where(root, (index) => index === 0);
   const byKey = new Map<string, Set<string>>();

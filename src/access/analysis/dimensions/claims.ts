@@ -36,7 +36,7 @@ export function tokenDimensions(space: Space, atoms: TokenAtoms): TokenDimension
   const root = space.add('token', 'token', [
     { words: 'none', put: (draft) => void (draft.token = 'none') },
     { words: 'valid', odd: 0.1, put: (draft) => void (draft.token = 'present') },
-    { words: 'not seen', odd: 1, put: (draft) => void (draft.token = 'unseen') },
+    { words: 'not seen', unseen: true, odd: 1, put: (draft) => void (draft.token = 'unseen') },
   ]);
   const present = space.where(root, (index) => index === 1);
   const seen = space.where(root, (index) => index < 2);

@@ -30,7 +30,7 @@ export function networkDimensions(
   const port = portDimension(space, ports);
   const http = space.add('http', 'HTTP', [
     { words: 'seen', put: (draft) => void (draft.httpSeen = true) },
-    { words: 'not seen', odd: 1, put: (draft) => void (draft.httpSeen = false) },
+    { words: 'not seen', unseen: true, odd: 1, put: (draft) => void (draft.httpSeen = false) },
   ]);
   const httpSeen = space.where(http, (index) => index === 0);
   const method = methodDimension(space, operations);
@@ -72,7 +72,7 @@ function portDimension(space: Space, ports: ReadonlySet<number>): Named<number> 
       ...(index < named.length ? {} : { rest: true }),
       put: (draft) => void (draft.port = value),
     })),
-    { words: 'not known', odd: 1, put: (draft) => void (draft.port = undefined) },
+    { words: 'not known', unseen: true, odd: 1, put: (draft) => void (draft.port = undefined) },
   ]);
   return {
     dimension,

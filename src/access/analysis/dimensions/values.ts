@@ -34,7 +34,7 @@ export function headerDimensions(
 ): ValueDimensions {
   const root = space.add('header', 'headers', [
     { words: 'seen', put: (draft) => void (draft.headersSeen = true) },
-    { words: 'not seen', odd: 1, put: (draft) => void (draft.headersSeen = false) },
+    { words: 'not seen', unseen: true, odd: 1, put: (draft) => void (draft.headersSeen = false) },
   ]);
   return valueDimensions(space, matches, {
     field: 'header',
