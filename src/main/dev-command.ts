@@ -11,6 +11,7 @@ import { createLogger, LOG_LEVELS, type LogFormat, type LogLevel } from './loggi
 interface DevOptions {
   readonly state?: string;
   readonly trustDomain?: string;
+  readonly tellReasons?: boolean;
   readonly logFormat: LogFormat;
   readonly logLevel: LogLevel;
   readonly output: OutputFormat;
@@ -26,6 +27,7 @@ export function devCommand(io: CliIo): Command {
       'authorities and sockets are kept here (default: SIGNET_STATE, else .signet)',
     )
     .option('--trust-domain <name>', 'where no TrustDomain resource says it', trustDomain)
+    .option('--tell-reasons', 'tell denied callers why, in the header x-signet-reason: for development')
     .addOption(
       new Option('--log-format <format>', 'how log lines look').choices(['text', 'json']).default('text'),
     )
@@ -46,6 +48,7 @@ async function dev(io: CliIo, path: string, options: DevOptions): Promise<void> 
     resourcePath: resolve(path),
     stateDirectory: resolve(options.state ?? io.environment['SIGNET_STATE'] ?? '.signet'),
     ...(options.trustDomain === undefined ? {} : { trustDomain: options.trustDomain }),
+    tellReasons: options.tellReasons ?? false,
     clock: io.clock,
     random: systemRandom,
     logger,

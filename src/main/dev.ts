@@ -1,12 +1,17 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { extAuthzHandlers } from '../agent/authorization/ext-authz.js';
 import { createAgent, sdsHandlers, workloadApiHandlers, type Agent } from '../agent/agent.js';
 import { openCertificateAuthority, type CertificateAuthority } from '../identity/ca/certificate-authority.js';
 import { diskUpstream } from '../identity/ca/disk-upstream.js';
 import { openFileJournal } from '../identity/ca/file-journal.js';
 import { localKeyEncryption, parseLocalKey, type KeyEncryption } from '../identity/keys/encryption.js';
 import { fileKeyStore } from '../identity/keys/file-key-store.js';
-import { createRegistrationIndex } from '../identity/registration/registration-index.js';
+import {
+  createRegistrationIndex,
+  type RegistrationIndex,
+} from '../identity/registration/registration-index.js';
+import type { TrustBundle } from '../identity/spiffe/bundle.js';
 import { parseBundleDocument } from '../identity/spiffe/bundle-document.js';
 import { sleep, type Clock } from '../lib/clock.js';
 import { SignetError } from '../lib/errors.js';
@@ -14,7 +19,12 @@ import type { Logger } from '../lib/logger.js';
 import type { Random } from '../lib/random.js';
 import { linuxPeerCredentials } from '../rpc/peer/linux.js';
 import { createRpcServer, type RpcServer } from '../rpc/server.js';
-import { adminService, secretDiscoveryService, workloadApiService } from '../rpc/services.js';
+import {
+  adminService,
+  authorizationService,
+  secretDiscoveryService,
+  workloadApiService,
+} from '../rpc/services.js';
 import { adminHandlers } from '../server/admin.js';
 import { createFederation } from '../server/federation.js';
 import { createNodeApi } from '../server/node-api.js';
@@ -23,6 +33,7 @@ import { createRegistrationController, type RegistrationView } from '../server/r
 import { createSigningService } from '../server/signing.js';
 import { findTrustDomain, trustDomainSettings, type TrustDomainSettings } from '../cluster/trust-domain.js';
 import { openFolderStore, type FolderStore } from '../store/folder/folder-store.js';
+import { openAuthorization } from './authorization.js';
 import { keepBundleFile } from './bundle-file.js';
 import { reportProblems } from './folder-problems.js';
 import { keepPodSockets } from './pod-sockets.js';
@@ -34,6 +45,8 @@ export interface DevOptions {
   readonly resourcePath: string;
   readonly stateDirectory: string;
   readonly trustDomain?: string;
+  /** Whether callers are told why they were denied. */
+  readonly tellReasons?: boolean;
   readonly clock: Clock;
   readonly random: Random;
   readonly logger: Logger;
@@ -93,7 +106,15 @@ export async function startDev(options: DevOptions): Promise<RunningDev> {
     closers.push(keepBundleFile(state.bundleFile, ca.bundle, logger));
     closers.push(warnOfTrustDomainChanges(store, settings, options));
 
-    const { registrations, agent, close } = composeIdentity(store, ca, settings, options);
+    const identity = composeIdentity(store, ca, settings, options);
+    const { registrations, agent } = identity;
+    closers.push(identity.close);
+    const { authorization, close } = openAuthorization({
+      ...{ store, settings, agent, logger, clock, random: options.random },
+      registrations: identity.index,
+      bundleOf: identity.bundleOf,
+      tellReasons: options.tellReasons ?? false,
+    });
     closers.push(close);
     const running = Promise.all([agent.run(stop.signal), ca.run(stop.signal)]);
     closers.push(async () => {
@@ -105,6 +126,7 @@ export async function startDev(options: DevOptions): Promise<RunningDev> {
     const workloads = createRpcServer({ logger, clock, peerCredentials: linuxPeerCredentials });
     // Streams never end by themselves, so there is nothing to wait for: all get Unavailable, and their clients come again.
     closers.push(() => workloads.close());
+    workloads.service(authorizationService, extAuthzHandlers(authorization));
     await serveWorkloads(workloads, agent, state);
     const sockets = keepPodSockets({ store, server: workloads, socketOf: state.podSocket, logger });
     closers.push(() => sockets.close());
@@ -181,13 +203,21 @@ async function keyEncryption(
   }
 }
 
+interface Identity {
+  readonly registrations: RegistrationView;
+  readonly index: RegistrationIndex;
+  readonly agent: Agent;
+  readonly bundleOf: (trustDomain: string) => TrustBundle | undefined;
+  readonly close: () => Promise<void>;
+}
+
 /** The server's half and the agent's half, with the node API between them. */
 function composeIdentity(
   store: FolderStore,
   ca: CertificateAuthority,
   settings: TrustDomainSettings,
   options: DevOptions,
-): { registrations: RegistrationView; agent: Agent; close: () => Promise<void> } {
+): Identity {
   const { clock, random, logger } = options;
   const index = createRegistrationIndex({
     trustDomain: settings.name,
@@ -220,7 +250,12 @@ function composeIdentity(
   });
   return {
     registrations: controller.registrations,
+    index,
     agent,
+    bundleOf: (name) =>
+      name === settings.name
+        ? ca.bundle.value
+        : federation.bundles.value.find(({ trustDomain }) => trustDomain === name),
     async close() {
       await federation.close();
       await controller.close();

@@ -1,0 +1,93 @@
+import { evaluate, type Decision } from '../../access/policy/evaluate.js';
+import type { AccessRequest } from '../../access/policy/model.js';
+import type { Clock } from '../../lib/clock.js';
+import type { Logger } from '../../lib/logger.js';
+import type { Random } from '../../lib/random.js';
+import type { CallParts } from '../session.js';
+import { createDecisionLog, type Answered, type DecisionLog } from './decision-log.js';
+import { createTargetFinder, type TargetFinder } from './target.js';
+import type { TokenFinding, Tokens } from './token.js';
+import type { AuthorizationView, AuthorizationViews } from './view.js';
+
+/** What decisions are made from. */
+export interface AuthorizationOptions {
+  readonly views: AuthorizationViews;
+  readonly tokens: Tokens;
+  /** Whether there is a bundle of a trust domain, the own one or a federated one. */
+  knowsTrustDomain(name: string): boolean;
+  /** Of the agent: tells who is behind the shared socket. */
+  readonly calls: CallParts;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly logger: Logger;
+  /** Whether callers are told why they were denied; else only logs and the proxy's metadata say it. */
+  readonly tellReasons?: boolean;
+}
+
+/** What the authorization services share. */
+export interface Authorization {
+  readonly targets: TargetFinder;
+  readonly tokens: Tokens;
+  readonly log: DecisionLog;
+  readonly tellReasons: boolean;
+  knowsTrustDomain(name: string): boolean;
+  /** Undefined while the policies cannot be told. */
+  readonly view: AuthorizationView | undefined;
+  /** A new name for a decision. */
+  nextId(): string;
+  /** Decides and logs. The time is now. */
+  decide(id: string, request: Omit<AccessRequest, 'time'>, finding?: TokenFinding): Answered;
+}
+
+const ID_BYTES = 12;
+
+export function createAuthorization(options: AuthorizationOptions): Authorization {
+  const { views, tokens, calls, clock, random } = options;
+  const log = createDecisionLog(options.logger.child({ component: 'authorization' }), clock);
+  return {
+    targets: createTargetFinder(calls, clock),
+    tokens,
+    log,
+    tellReasons: options.tellReasons ?? false,
+    knowsTrustDomain: (name) => options.knowsTrustDomain(name),
+    get view() {
+      return views.current;
+    },
+    nextId: () => Buffer.from(random.bytes(ID_BYTES)).toString('base64url'),
+    decide(id, asked, finding) {
+      const { current } = views;
+      const request: AccessRequest = { ...asked, time: clock.now() };
+      const decision = current === undefined ? NO_POLICIES : evaluate(current.policies, request);
+      const problem = finding?.problem;
+      const answered = { id, request, decision, ...(problem === undefined ? {} : { tokenProblem: problem }) };
+      log.record(answered);
+      return answered;
+    },
+  };
+}
+
+/** What is answered while the policies cannot be told. */
+const NO_POLICIES: Decision = {
+  allowed: false,
+  decidedBy: { kind: 'request' },
+  reason: 'the access policies cannot be read, so nothing is allowed',
+  nearest: undefined,
+  audit: [],
+};
+
+/**
+ * Whether a valid token would have opened: the rule that came nearest misses nothing but what a token says, and no valid
+ * one came.
+ */
+export function lacksToken({ request, decision }: Answered): boolean {
+  if (decision.allowed || request.token !== null) return false;
+  const missed = decision.nearest?.missed;
+  return missed?.every(({ field }) => field === 'token' || field === 'role') === true;
+}
+
+/** What decided, by name: `namespace/policy/rule`. */
+export function ruleOf({ decidedBy }: Decision): string | undefined {
+  if (decidedBy.kind !== 'rule') return undefined;
+  const { policy, rule } = decidedBy;
+  return `${policy.namespace === '' ? '' : `${policy.namespace}/`}${policy.name}/${rule}`;
+}

@@ -1,0 +1,92 @@
+import type { Decision } from '../../access/policy/evaluate.js';
+import { policyName, type AccessRequest } from '../../access/policy/model.js';
+import type { Clock } from '../../lib/clock.js';
+import type { Logger } from '../../lib/logger.js';
+import { TokenBucket } from '../token-bucket.js';
+
+/** What was decided, and how it is told. */
+export interface Answered {
+  /** Names the decision in the answer and in the log. */
+  readonly id: string;
+  readonly request: AccessRequest;
+  readonly decision: Decision;
+  /** Why a token that came is not valid; holds nothing of it. */
+  readonly tokenProblem?: string;
+}
+
+/** Writes decisions to the log. */
+export interface DecisionLog {
+  record(answered: Answered): void;
+  /** A request that was refused before any policy was asked. */
+  refused(id: string, reason: string): void;
+}
+
+/** Denials, and findings of policies in Audit mode, per second in the long run and at once. */
+const PER_SECOND = 20;
+const BURST = 100;
+const MAX_TEXT = 512;
+
+/**
+ * Denials and audit findings at level info, a bounded number of them per second with a count of those left out; what is
+ * simply allowed at level debug, out of the same bound. Never a header, a query or a token.
+ */
+export function createDecisionLog(logger: Logger, clock: Clock): DecisionLog {
+  const bucket = new TokenBucket(clock, PER_SECOND, BURST);
+  let omitted = 0;
+  const admitted = (): { readonly omitted?: number } | undefined => {
+    if (!bucket.take()) {
+      omitted++;
+      return undefined;
+    }
+    const before = omitted;
+    omitted = 0;
+    return before === 0 ? {} : { omitted: before };
+  };
+  return {
+    record(answered) {
+      const { decision } = answered;
+      const more = admitted();
+      if (more === undefined) return;
+      const fields = { ...describe(answered), ...more };
+      if (!decision.allowed) logger.info('access denied', fields);
+      else if (decision.audit.some(({ changesAnswer }) => changesAnswer))
+        logger.info('access allowed, against a policy in Audit mode', fields);
+      else logger.debug('access allowed', fields);
+    },
+    refused(id, reason) {
+      const more = admitted();
+      if (more !== undefined) logger.info('access refused', { decision: id, reason: short(reason), ...more });
+    },
+  };
+}
+
+function describe({ id, request, decision, tokenProblem }: Answered): Readonly<Record<string, string>> {
+  const { source, sourceIp, target, port, http, application } = request;
+  const [audit] = decision.audit.filter(({ changesAnswer }) => changesAnswer);
+  return {
+    decision: id,
+    source: source ?? '(none)',
+    ...(sourceIp === undefined ? {} : { sourceIp }),
+    target: `${target.namespace}/${target.name}`,
+    ...(port === undefined ? {} : { port: String(port) }),
+    ...(http === undefined ? {} : { method: short(http.method), path: short(withoutQuery(http.path)) }),
+    ...(application === undefined
+      ? {}
+      : {
+          action: short(application.action.name),
+          resource: short(`${application.resource.type} ${application.resource.id}`),
+        }),
+    reason: short(decision.reason),
+    ...(tokenProblem === undefined ? {} : { token: short(tokenProblem) }),
+    ...(audit === undefined ? {} : { audit: short(`${policyName(audit.policy)}: ${audit.reason}`) }),
+  };
+}
+
+function withoutQuery(path: string): string {
+  return path.split(/[?#]/, 1)[0] ?? '';
+}
+
+/** Bounded. */
+export function short(text: string): string {
+  return text.length > MAX_TEXT ? `${text.slice(0, MAX_TEXT)}…` : text;
+}
