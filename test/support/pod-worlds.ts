@@ -3,12 +3,7 @@
  * pods with several identities, with none, and with one that does not fit their namespace. In the world of policies.ts.
  */
 import fc from 'fast-check';
-import {
-  createInventory,
-  type Inventory,
-  type InventoryContent,
-  type InventoryWorkload,
-} from '../../src/access/mesh/inventory.js';
+import type { Inventory, InventoryContent, InventoryWorkload } from '../../src/access/mesh/inventory.js';
 import type { RenderContext, Rendering } from '../../src/access/mesh/renderer.js';
 import { evaluate } from '../../src/access/policy/evaluate.js';
 import type { AccessRequest, HttpRequest, IpBlock } from '../../src/access/policy/model.js';
@@ -237,26 +232,34 @@ export async function holdAgainstCilium(
     const decision = decisions[index]?.decision;
     if (decision === 'error' || decision === undefined)
       wrong.push(`no answer: ${JSON.stringify(decisions[index])}`);
-    const engine = decision === 'allow';
+    const judged = connection.isJudged && inquiry.isJudged?.(connection) !== false;
     for (const request of connection.requests) {
+      const engine = decision === 'allow';
       const policy = allows(request);
-      tally.asked += 1;
-      if (engine) tally.allowedByEngine += 1;
-      if (policy) tally.allowedByPolicy += 1;
-      const shown = JSON.stringify({ ...request, target: targetName(request), from: connection.asked.from });
+      const exact = judged && isExact(rendering, request);
+      count(tally, { engine, policy, exact, judged });
+      const shown = JSON.stringify({
+        ...request,
+        target: targetName(request),
+        from: connection.asked.from,
+      });
       if (engine && !policy) wrong.push(`wider: ${shown}`);
-      if (!connection.isJudged || inquiry.isJudged?.(connection) === false) continue;
-      const exact = isExact(rendering, request);
-      if (!exact) {
-        tally.narrower += 1;
-        continue;
-      }
-      tally.exact += 1;
-      if (policy) tally.exactAllowed += 1;
-      if (engine !== policy) wrong.push(`not exact: ${shown}`);
+      if (exact && engine !== policy) wrong.push(`not exact: ${shown}`);
     }
   }
   return wrong;
+}
+
+function count(
+  tally: Tally,
+  { engine, policy, exact, judged }: Readonly<Record<'engine' | 'policy' | 'exact' | 'judged', boolean>>,
+): void {
+  tally.asked += 1;
+  tally.allowedByEngine += Number(engine);
+  tally.allowedByPolicy += Number(policy);
+  tally.exact += Number(exact);
+  tally.exactAllowed += Number(exact && policy);
+  tally.narrower += Number(judged && !exact);
 }
 
 const isExact = ({ verdicts }: Rendering, request: AccessRequest): boolean =>

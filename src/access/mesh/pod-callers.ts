@@ -21,7 +21,7 @@ export interface CallerOptions {
   /** The addresses of pods. Where it is not known whether a block of a policy holds pods, the pods are not opened by it. */
   readonly podNetworks?: readonly IpBlock[];
   /**
-   * Whether callers from outside the cluster may hold identities, of the own trust domain or of others. An ID that a
+   * Whether callers from outside the cluster may hold identities, of the own trust domain or of others. An ID of the own that a
    * workload of the inventory holds, or that lies under `/ns/<namespace of the cluster>/`, is taken to be held by nobody
    * outside. True unless said.
    */
@@ -154,8 +154,9 @@ export class Callers {
   }
 
   #isTaken(uri: string): boolean {
-    if (this.index.isHeld(uri)) return true;
     const { trustDomain, path } = parseSpiffeId(uri);
+    if (trustDomain !== this.index.trustDomain) return false;
+    if (this.index.isHeld(uri)) return true;
     return this.#isOwn(trustDomain, namespaceOf(path));
   }
 

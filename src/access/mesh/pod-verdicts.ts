@@ -1,4 +1,4 @@
-import type { EffectiveRule } from '../policy/effective.js';
+import type { EffectivePolicy, EffectiveRule } from '../policy/effective.js';
 import type { Match } from '../policy/match.js';
 import { describePrincipal } from '../policy/model.js';
 import { textOf } from './ip-regions.js';
@@ -115,6 +115,19 @@ export class RuleFates {
     if (fate === undefined) this.#fates.set(key, (fate = { rule, reasons: new Set(), ports: 0, lost: 0 }));
     return fate;
   }
+}
+
+/** Pods that look alike are let in for only as far as the policies of all of them go. */
+export function lookAlikeVerdicts(
+  effective: readonly EffectivePolicy[],
+  targets: readonly string[],
+): readonly Verdict[] {
+  const enforced = effective.map(({ policies }) => policies.filter(({ mode }) => mode === 'Enforce'));
+  const partial = new Set(
+    enforced.flat().filter((policy) => !enforced.every((policies) => policies.includes(policy))),
+  );
+  const reason = `the policy is about some of ${targets.join(', ')} only, whose pods look alike, so each of them lets in only whom all of them may`;
+  return [...partial].map(({ ref }) => ({ policy: ref, fidelity: 'Narrower', reasons: [reason], targets }));
 }
 
 function blurReason({ workloads, labels, serviceAccount }: PodClass): string {

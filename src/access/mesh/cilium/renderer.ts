@@ -14,7 +14,7 @@ import {
   type Peers,
 } from '../pod-peers.js';
 import { groupByPeers, groupPorts, namedPorts, type PortGroups } from '../pod-ports.js';
-import { RuleFates, unseenFields, type Sayable } from '../pod-verdicts.js';
+import { lookAlikeVerdicts, RuleFates, unseenFields, type Sayable } from '../pod-verdicts.js';
 import { createPodIndex, type PodSelector } from '../pods.js';
 import type { KubernetesObject, RenderContext, RenderedPart, Renderer, Verdict } from '../renderer.js';
 import { closingObjects } from './closing.js';
@@ -138,6 +138,7 @@ function renderPods(
   ).flatMap(({ peers, ranges }) =>
     ciliumPeers(peers, index).map((from) => ({ ...from, ...toPorts(ranges) })),
   );
+  const targets = pods.workloads.map(({ namespace, name }) => `${namespace}/${name}`);
   const until = soonest(effective);
   const object = {
     apiVersion: 'cilium.io/v2',
@@ -157,10 +158,7 @@ function renderPods(
   };
   return {
     objects: isClosed || denied.length > 0 ? [object] : [],
-    verdicts: fates.verdicts(
-      pods.workloads.map(({ namespace, name }) => `${namespace}/${name}`),
-      [SEES_PODS, HTTP, NODE],
-    ),
+    verdicts: [...fates.verdicts(targets, [SEES_PODS, HTTP, NODE]), ...lookAlikeVerdicts(effective, targets)],
     ...(until === undefined ? {} : { until }),
   };
 }

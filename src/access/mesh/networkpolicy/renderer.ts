@@ -15,7 +15,7 @@ import {
   type PeersFound,
 } from '../pod-peers.js';
 import { groupPorts, type PortGroups } from '../pod-ports.js';
-import { RuleFates, unseenFields, type Sayable } from '../pod-verdicts.js';
+import { lookAlikeVerdicts, RuleFates, unseenFields, type Sayable } from '../pod-verdicts.js';
 import { createPodIndex, selectorOfRequirements, type PodSelector } from '../pods.js';
 import type { KubernetesObject, RenderContext, RenderedPart, Renderer, Verdict } from '../renderer.js';
 import { denyObjects, type ClusterTier } from './cluster.js';
@@ -176,7 +176,10 @@ function renderPods(
   const until = soonest(effective);
   return {
     objects,
-    verdicts: fates.verdicts(targets, [SEES_PODS, NODE, ...(elsewhere ? [OUTER] : [])]),
+    verdicts: [
+      ...fates.verdicts(targets, [SEES_PODS, NODE, ...(elsewhere ? [OUTER] : [])]),
+      ...lookAlikeVerdicts(effective, targets),
+    ],
     ...(until === undefined ? {} : { until }),
   };
 }
