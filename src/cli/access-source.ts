@@ -1,17 +1,20 @@
+import { Option } from 'commander';
 import { resolve } from 'node:path';
+import type { RenderedIssuer } from '../access/mesh/renderer.js';
 import { readAccessView, type AccessView } from '../cluster/access-view.js';
 import { findTrustDomain, trustDomainSettings } from '../cluster/trust-domain.js';
+import { SignetError } from '../lib/errors.js';
 import { silentLogger } from '../lib/logger.js';
 import { openFolderStore } from '../store/folder/folder-store.js';
 import type { StoredObject } from '../store/store.js';
-import { Option } from 'commander';
-import { SignetError } from '../lib/errors.js';
 import type { CliIo } from './io.js';
 import { problemText } from './problem-text.js';
 
-/** Policies and workloads as they stand in files, with every object that was read. */
+/** Policies and workloads as they stand in files. */
 export interface AccessSource extends AccessView {
-  objects(kind: string): readonly StoredObject[];
+  readonly policyTests: readonly StoredObject[];
+  /** Of end-user tokens, as the TrustDomain names them. */
+  readonly issuers: readonly RenderedIssuer[];
 }
 
 /** `--trust-domain`, for files without a TrustDomain. */
@@ -59,10 +62,19 @@ export async function openAccessSource(
       ...(resource === undefined ? {} : { resource }),
       ...(options.trustDomain === undefined ? {} : { flag: options.trustDomain }),
     });
-    const kinds = new Map<string, readonly StoredObject[]>();
-    const view = readAccessView(store, settings);
-    for (const kind of ['PolicyTest', 'TrustDomain']) kinds.set(kind, store.list(kind));
-    return { ...view, objects: (kind) => kinds.get(kind) ?? [] };
+    const issuers = settings.tokenIssuers.flatMap(({ issuer, audiences, jwksUri, jwks }) =>
+      issuer === undefined
+        ? []
+        : [
+            {
+              issuer,
+              audiences,
+              ...(jwksUri === undefined ? {} : { jwksUri }),
+              ...(jwks === undefined ? {} : { jwks }),
+            },
+          ],
+    );
+    return { ...readAccessView(store, settings), policyTests: store.list('PolicyTest'), issuers };
   } finally {
     store.close();
   }

@@ -2,9 +2,15 @@ import { Command, CommanderError } from 'commander';
 import { SignetError } from '../lib/errors.js';
 import { bundleCommand } from './commands/bundle.js';
 import { caCommand } from './commands/ca.js';
+import { diffCommand } from './commands/diff.js';
+import { explainCommand } from './commands/explain.js';
+import { graphCommand } from './commands/graph.js';
 import { jwtCommand } from './commands/jwt.js';
+import { lintCommand } from './commands/lint.js';
+import { renderCommand } from './commands/render.js';
 import { resourcesCommand } from './commands/resources.js';
 import { svidCommand } from './commands/svid.js';
+import { testCommand } from './commands/test.js';
 import { EXIT, ExitWith, type CliIo } from './io.js';
 
 const EXAMPLES = `
@@ -21,6 +27,10 @@ Examples:
 
   # Check resource files before they are applied
   signet resources validate examples/payments
+
+  # Ask who may do what, and write it as the rules of a mesh
+  signet explain examples/payments --from payments/order-service --to payments/payment-service --method GET --path /api
+  signet render examples/payments --mesh istio
 
 Exit codes: 0 done, 1 the answer is no (verification failed, files have problems), 2 wrong usage, 3 could not be done.`;
 
@@ -43,6 +53,12 @@ export function buildProgram(io: CliIo, version: string, extra: readonly Command
     bundleCommand(io),
     caCommand(io),
     resourcesCommand(io),
+    explainCommand(io),
+    testCommand(io),
+    lintCommand(io),
+    diffCommand(io),
+    graphCommand(io),
+    renderCommand(io),
   ];
   for (const command of commands) program.addCommand(inherit(command, program));
   return program;

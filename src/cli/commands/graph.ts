@@ -1,0 +1,48 @@
+import { Command, Option } from 'commander';
+import { accessGraph, type AccessGraph, type GraphLevel } from '../../access/analysis/graph.js';
+import { graphToSvg } from '../../access/analysis/graph-svg.js';
+import { graphToDot, graphToMermaid } from '../../access/analysis/graph-text.js';
+import { instantOf, openAccessSource, timeOption, trustDomainOption } from '../access-source.js';
+import type { CliIo } from '../io.js';
+
+interface GraphOptions {
+  readonly output: 'dot' | 'mermaid' | 'svg' | 'json';
+  readonly level: GraphLevel;
+  readonly trustDomain?: string;
+  readonly at?: string;
+}
+
+const WRITERS: Readonly<Record<GraphOptions['output'], (graph: AccessGraph) => string>> = {
+  dot: graphToDot,
+  mermaid: graphToMermaid,
+  svg: graphToSvg,
+  json: (graph) => JSON.stringify(graph),
+};
+
+/** `signet graph`. */
+export function graphCommand(io: CliIo): Command {
+  return new Command('graph')
+    .description('Draw who can reach what, by the policies of a folder or file.')
+    .argument('<path>')
+    .addOption(
+      new Option('-o, --output <format>', 'how it is drawn')
+        .choices(['dot', 'mermaid', 'svg', 'json'])
+        .default('dot'),
+    )
+    .addOption(
+      new Option('--level <level>', 'what a box stands for')
+        .choices(['workload', 'identity', 'namespace'])
+        .default('workload'),
+    )
+    .addOption(timeOption())
+    .addOption(trustDomainOption())
+    .action(async (path: string, options: GraphOptions) => {
+      const { policies, inventory } = await openAccessSource(io, path, options);
+      const graph = accessGraph(policies, inventory, {
+        time: instantOf(io, options.at),
+        level: options.level,
+      });
+      const text = WRITERS[options.output](graph);
+      io.stdout(text.endsWith('\n') ? text : `${text}\n`);
+    });
+}
