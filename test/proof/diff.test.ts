@@ -1,10 +1,10 @@
 import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
-import { diffPolicySets, type PolicyDiff } from '../../src/access/analysis/diff.js';
-import type { PolicyInput } from '../../src/access/policy/input.js';
+import { diffPolicySets, equivalent, type PolicyDiff } from '../../src/access/analysis/diff.js';
+import type { OperationInput, PolicyInput } from '../../src/access/policy/input.js';
 import { evaluate } from '../../src/access/policy/evaluate.js';
 import { compileWorld, language, policies, proofRuns, WORLD, type Language } from '../support/policies.js';
-import { asking, requests, worlds, type World } from '../support/policy-worlds.js';
+import { asking, worlds, type World } from '../support/policy-worlds.js';
 
 /*
  * The diff decides over all requests; the evaluator over one. Each is written from the semantics without the other, so
@@ -30,6 +30,13 @@ const EXACT: readonly (readonly [string, Language])[] = [
     }),
   ],
 ];
+
+/** What is compared by its text where nothing else decides. */
+const OPAQUE = language({
+  operations: ['paths', 'actions'],
+  when: ['attributes', 'cel', 'token'],
+  maxPolicies: 3,
+});
 
 interface Change {
   readonly world: World;
@@ -102,5 +109,91 @@ describe('the diff of two policy sets', () => {
     expect(seen.equal).toBeGreaterThan(0);
     expect(seen.differing).toBeGreaterThan(0);
     expect(seen.found).toBeGreaterThan(0);
+  });
+
+  it('says what hangs on attributes or CEL, and is never wrong about what it does not', () => {
+    const seen = { unknown: 0, equal: 0 };
+    fc.assert(
+      fc.property(changes(OPAQUE), (change) => {
+        const { sets, diff } = compared(change);
+        for (const { before, after } of witnesses(diff)) expect(before.allowed).not.toBe(after.allowed);
+        for (const { rules } of diff.unknown) expect(rules).not.toEqual([]);
+        if (diff.equal === undefined) seen.unknown++;
+        if (diff.equal !== true) return;
+        seen.equal++;
+        for (const request of change.world.requests) {
+          expect(evaluate(sets[0], request).allowed).toBe(evaluate(sets[1], request).allowed);
+        }
+      }),
+      { numRuns: proofRuns(60) },
+    );
+    expect(seen.unknown).toBeGreaterThan(0);
+    expect(seen.equal).toBeGreaterThan(0);
+  });
+
+  it('knows a set again however it is ordered and named', () => {
+    const said = language({ when: ['token', 'during', 'sourceLabels'] });
+    fc.assert(
+      fc.property(worlds(said), ({ inventory, inputs }) => {
+        const other = inputs.toReversed().map((input, index) => ({
+          ...input,
+          metadata: { ...input.metadata, name: `other${index}` },
+          spec: { ...input.spec, rules: input.spec.rules.toReversed() },
+        }));
+        const sets = [compileWorld(inputs, inventory), compileWorld(other, inventory)] as const;
+        expect(equivalent(sets[0], sets[1], inventory, { from: FROM })).toBe(true);
+      }),
+      { numRuns: proofRuns(60) },
+    );
+  });
+
+  /** Each adds one access, or takes one away, on a target that nothing else speaks of. */
+  const MUTATIONS: readonly (readonly [string, OperationInput, OperationInput])[] = [
+    ['ports', { ports: [8080] }, { ports: [8080, 9000] }],
+    ['methods', { http: { methods: ['GET'] } }, { http: { methods: ['GET', 'HEAD'] } }],
+    ['hosts', { http: { hosts: ['a.example'] } }, { http: { hosts: ['a.example', '*.a.example'] } }],
+    ['an exact path', { http: { paths: [{ exact: '/a' }] } }, { http: { paths: [{ exact: '/a/' }] } }],
+    ['a prefix', { http: { paths: [{ exact: '/a' }] } }, { http: { paths: [{ prefix: '/a' }] } }],
+    [
+      'a template',
+      { http: { paths: [{ template: '/a/{x}' }] } },
+      { http: { paths: [{ template: '/a/{x=**}' }] } },
+    ],
+    [
+      'a header',
+      { http: { headers: [{ name: 'x', values: ['1'] }] } },
+      { http: { headers: [{ name: 'x', operator: 'Exists' }] } },
+    ],
+    [
+      'a parameter',
+      { http: { query: [{ name: 'q', values: ['1'] }] } },
+      { http: { query: [{ name: 'q', values: ['1', '2'] }] } },
+    ],
+    ['actions', { actions: ['read'] }, { actions: ['read', 'write'] }],
+    ['resources', { resources: [{ type: 'a', ids: ['1'] }] }, { resources: [{ type: 'a' }] }],
+  ];
+
+  it.each(MUTATIONS)('finds a change of %s, and what it opens', (_, narrow, wide) => {
+    const [inventory] = fc.sample(worlds(), 1).map((world) => world.inventory);
+    if (inventory === undefined) throw new Error('there is no world');
+    const set = (to: OperationInput) =>
+      compileWorld(
+        [
+          {
+            kind: 'AccessPolicy',
+            metadata: { name: 'p', namespace: 'a' },
+            spec: { target: {}, rules: [{ name: 'r', from: [{ namespaces: ['ab'] }], to: [to] }] },
+          },
+        ],
+        inventory,
+      );
+    const diff = diffPolicySets(set(narrow), set(wide), inventory, { from: FROM });
+    expect(diff.equal).toBe(false);
+    expect(diff.gained).not.toEqual([]);
+    for (const { witness, seen } of diff.gained.slice(0, 1)) {
+      expect(seen).toBe('everything');
+      expect(witness.source).toMatch(/^spiffe:\/\/td\/ns\/ab\//);
+    }
+    expect(equivalent(set(wide), set(wide), inventory, { from: FROM })).toBe(true);
   });
 });

@@ -150,14 +150,31 @@ interface Access {
   readonly conditions: readonly string[];
 }
 
-function describeAccess({ space, diagram }: TargetSpace, node: Node): Access {
+function describeAccess(requests: TargetSpace, node: Node): Access {
+  const { space, diagram, views } = requests;
   const fieldOf = (variable: number): Field | undefined => space.dimensions[variable]?.field;
-  const plain = diagram.exists(node, (variable) => !OPERATION.has(fieldOf(variable) ?? 'time'));
   const operations: string[] = [];
-  for (const cube of diagram.cubes(plain)) {
-    const parts = describeCube(space, cube);
-    operations.push(parts.length === 0 ? 'everything' : sentence(parts));
-    if (operations.length >= MAX_OPERATIONS) break;
+  let more = 0;
+  for (const half of [views.network, views.application]) {
+    const plain = (of: Node): Node =>
+      diagram.exists(
+        of,
+        (variable) =>
+          !OPERATION.has(fieldOf(variable) ?? 'time') ||
+          (half === views.application && fieldOf(variable) === 'port'),
+      );
+    const allowed = plain(diagram.and(node, half));
+    if (allowed === FALSE) continue;
+    if (allowed === plain(half)) {
+      operations.push(half === views.network ? 'everything' : 'every action of the application');
+      continue;
+    }
+    more += diagram.countCubes(allowed);
+    for (const cube of diagram.cubes(allowed)) {
+      if (operations.length >= MAX_OPERATIONS) break;
+      operations.push(sentence(describeCube(space, cube)));
+      more--;
+    }
   }
   // What always holds where everything is seen is no condition: only what still narrows the rest.
   const conditions = [...diagram.support(node)].flatMap((variable) => {
@@ -171,8 +188,9 @@ function describeAccess({ space, diagram }: TargetSpace, node: Node): Access {
     const narrowed = diagram.exists(node, (other) => other !== variable);
     return narrowed === seen || narrowed === 1 ? [] : [name];
   });
-  const more = diagram.countCubes(plain) - operations.length;
-  return { operations, more, conditions: [...new Set(conditions)].sort() };
+  // Whoever may do everything may do what an application asks for too, and need not hear it twice.
+  const said = operations[0] === 'everything' ? ['everything'] : operations;
+  return { operations: said, more, conditions: [...new Set(conditions)].sort() };
 }
 
 class GraphBuilder {

@@ -61,7 +61,13 @@ export class TargetSpace {
   /** Requests that can come up at all. */
   readonly possible: Node;
   /** Requests of which everything is seen; and connections of which nothing of HTTP is. */
-  readonly views: { readonly full: Node; readonly connection: Node };
+  readonly views: {
+    readonly full: Node;
+    /** The two halves of `full`. */
+    readonly network: Node;
+    readonly application: Node;
+    readonly connection: Node;
+  };
   /** The first of the variables that stand for CEL expressions; they are the last ones. */
   readonly firstOpaque: number;
   readonly source: SourceDimension;
@@ -260,6 +266,8 @@ export class TargetSpace {
     );
     return {
       full: diagram.and(this.possible, diagram.or(http, application)),
+      network: diagram.and(this.possible, http),
+      application: diagram.and(this.possible, application),
       connection: diagram.and(
         this.possible,
         network,
