@@ -72,12 +72,20 @@ export function nearestRule(rules: readonly RankedRule[], facts: Facts): NearMis
     { readonly ranked: RankedRule; readonly missed: readonly Missed[]; readonly cost: number } | undefined;
   for (const ranked of rules.slice(0, MAX_COMPARED)) {
     const missed = missedFields(ranked, facts);
-    // People look for the rule that is about them first, so being for another counts more than two other fields.
-    const cost = missed.reduce((sum, { field }) => sum + (field === 'source' ? 2.5 : 1), 0);
+    const cost = missed.reduce((sum, { field }) => sum + costOf(field), 0);
     if (best === undefined || cost < best.cost) best = { ranked, missed, cost };
   }
   if (best === undefined) return undefined;
   return { policy: best.ranked.policy.ref, rule: best.ranked.rule.name, missed: best.missed };
+}
+
+/**
+ * People look for the rule that is about them first, so being for another counts more than two other fields. A caller
+ * who lacks nothing but a token can get one, so that is nearest of all.
+ */
+function costOf(field: MissedField): number {
+  if (field === 'source') return 2.5;
+  return field === 'token' || field === 'role' ? 0.4 : 1;
 }
 
 function missedFields({ rule, policy, ports }: RankedRule, facts: Facts): readonly Missed[] {

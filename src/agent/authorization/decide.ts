@@ -80,9 +80,12 @@ const NO_POLICIES: Decision = {
  * one came.
  */
 export function lacksToken({ request, decision }: Answered): boolean {
-  if (decision.allowed || request.token !== null) return false;
-  const missed = decision.nearest?.missed;
-  return missed?.every(({ field }) => field === 'token' || field === 'role') === true;
+  const { allowed, decidedBy, nearest } = decision;
+  if (allowed || request.token !== null || nearest === undefined) return false;
+  // A policy that cannot be compiled denies with any token.
+  if (decidedBy.kind === 'policy' && decidedBy.why === 'broken') return false;
+  const { missed } = nearest;
+  return missed.length > 0 && missed.every(({ field }) => field === 'token' || field === 'role');
 }
 
 /** What decided, by name: `namespace/policy/rule`. */
