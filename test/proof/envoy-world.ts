@@ -147,12 +147,14 @@ function casesOf(
   const { inventory } = world;
   const set = compileWorld(onLoopback(world.inputs), inventory, { defaultAction: world.defaultAction });
   const context = { set, inventory, time: WORLD.now, zones: new ZoneClock(), issuers: issuers.rendered };
-  const rendered = new Map<unknown, EnvoyFilters>();
+  const rendered = new Map<string, EnvoyFilters>();
   return world.requests.map((drawn): Case => {
     const request: AccessRequest = { ...onLoopback(drawn), source: drawn.source, target: drawn.target };
     const target = request.target as InventoryWorkload;
-    const filters = rendered.get(target) ?? envoyFilters(target, context);
-    rendered.set(target, filters);
+    const plaintext = request.source === undefined;
+    const key = `${target.namespace}/${target.name}/${plaintext}`;
+    const filters = rendered.get(key) ?? envoyFilters(target, context, { plaintext });
+    rendered.set(key, filters);
     const port = request.port ?? 0;
     const name = statPrefix(index, request);
     const place = inventory.workloads.indexOf(target);

@@ -24,6 +24,8 @@ export interface EnvoyFiltersOptions extends EnvoyOptions {
    * which is right where traffic is redirected to Envoy and its listener has the `original_dst` filter.
    */
   readonly port?: number;
+  /** For a filter chain without TLS, whose callers have no identity. The filters for TLS deny everything there. */
+  readonly plaintext?: boolean;
 }
 
 /** One workload's rules as Envoy's own configuration (v3 API, as JSON). */
@@ -54,7 +56,7 @@ export function envoyFilters(
     .filter(({ mode }) => mode === 'Audit')
     .map((policy) => ({ policy, alone: effectivePolicy(soleEnforced(policy), workload, time, zones) }));
   const findings = new Findings(workload);
-  const views = { http: { http: true, issuers }, network: { http: false, issuers } } as const;
+  const identified = options.plaintext !== true;
   const ports = declaredPorts(workload, options.port);
   const chain = (view: View): readonly Json[] => {
     const matcherOf = (groups: readonly EffectivePorts[], refused: Refused): Json => {
@@ -63,7 +65,7 @@ export function envoyFilters(
         if (ports.speaks(group, view.http)) findings.add(rule, entries, view.http);
         return entries.entries;
       };
-      return matcher(groups, { http: view.http, port: options.port, refused }, build);
+      return matcher(groups, { view, port: options.port, refused }, build);
     };
     // What is audited comes first, so that it also sees what is denied. What no policy could say is not its finding.
     return [
@@ -75,8 +77,8 @@ export function envoyFilters(
       rbacFilter(view.http, 'signet', { matcher: matcherOf(effective.groups, 'DENY') }),
     ];
   };
-  const http = chain(views.http);
-  const network = chain(views.network);
+  const http = chain({ http: true, identified, issuers });
+  const network = chain({ http: false, identified, issuers });
   const needsTokens = effective.policies.some(usesTokens);
   const jwt = needsTokens ? jwtFilter(issuers) : undefined;
   const instants = [effective, ...audited.map(({ alone }) => alone)].flatMap(({ until }) => until ?? []);
@@ -130,7 +132,7 @@ type Build = (rule: EffectiveRule, group: EffectivePorts) => readonly Entry[];
 /** The whole decision as one matcher. What matches nothing is denied by Envoy. */
 function matcher(
   groups: readonly EffectivePorts[],
-  { http, port, refused }: { http: boolean; port: number | undefined; refused: Refused },
+  { view, port, refused }: { view: View; port: number | undefined; refused: Refused },
   build: Build,
 ): Json {
   const byPort = new Map<string, OnMatch>();
@@ -143,10 +145,14 @@ function matcher(
     port === undefined
       ? lookup(DESTINATION_PORT, 'exact_match_map', byPort, others)
       : (byPort.get(String(port)) ?? others);
-  const unreadable = http ? any([REFUSED_IDENTITY, REFUSED_REQUEST]) : REFUSED_IDENTITY;
+  const unreadable = any([
+    ...(view.identified ? [REFUSED_IDENTITY] : []),
+    ...(view.http ? [REFUSED_REQUEST] : []),
+  ]);
   const whole = firstOf([[unreadable, answer('refused', refused)]], decided);
-  const { matcher: json } = whole as { readonly matcher: Json };
-  return json;
+  // Envoy wants a matcher here, also where there is nothing to ask.
+  const { matcher: json } = (whole ?? {}) as { readonly matcher?: Json };
+  return json ?? { on_no_match: whole };
 }
 
 /** Deny, then allow, then the baseline where it is asked, then what no rule speaks of. */

@@ -11,6 +11,8 @@ import { claimLeaf, tokenLeaf } from './tokens.js';
 export interface View {
   /** False for the network filter, which sees the connection only. */
   readonly http: boolean;
+  /** False for connections without TLS, which have no identity; Envoy cannot match certificates there at all. */
+  readonly identified: boolean;
   readonly issuers: readonly RenderedIssuer[];
 }
 
@@ -35,7 +37,7 @@ export const ruleName = ({ policy, rule }: EffectiveRule): string => `${policyNa
 
 export function ruleEntries(effective: EffectiveRule, view: View): RuleEntries {
   const { effect } = effective.rule;
-  const sources = effective.from.flatMap((source) => keyedSources(source, effect));
+  const sources = effective.from.flatMap((source) => keyedSources(source, effect, view.identified));
   const conditions = conditionsLeaf(effective, view);
   const alternatives = (effective.to ?? [ANYTHING]).map((operation): Alternative => {
     const { paths } = operation;

@@ -41,10 +41,12 @@ export interface KeyedSource {
 }
 
 /** A source by what its rule is found under. What the key decides is not asked again. */
-export function keyedSources(source: Source, effect: Effect): readonly KeyedSource[] {
+export function keyedSources(source: Source, effect: Effect, identified: boolean): readonly KeyedSource[] {
   const address = source.ipBlocks === undefined ? ALWAYS : inBlocks(source.ipBlocks, effect === 'Deny');
-  return source.any.flatMap(keysOf).flatMap((key) => {
-    const excepted = source.except.map((match) => matchPredicate(match, key, effect === 'Allow'));
+  const keys = source.any.flatMap(keysOf).filter(({ kind }) => identified || kind === 'anyone');
+  return keys.flatMap((key) => {
+    const place = { key, identified, unknown: effect === 'Allow' };
+    const excepted = source.except.map((match) => matchPredicate(match, place));
     const when = all([address, not(any(excepted))]);
     return when.kind === 'never' ? [] : [{ key, when }];
   });
@@ -76,14 +78,22 @@ function keysOf(principal: Principal): readonly SourceKey[] {
 const accountUri = (account: Principal & { readonly kind: 'serviceAccount' }): string =>
   `spiffe://${account.trustDomain}/ns/${account.namespace}/sa/${account.serviceAccount}`;
 
-/** Whether the source is as a match says; `unknown` says whether an address that is not known counts. */
-function matchPredicate(match: SourceMatch, key: SourceKey, unknown: boolean): Predicate {
-  const who = any(match.any.map((principal) => principalPredicate(principal, key)));
-  return all([who, match.ipBlocks === undefined ? ALWAYS : inBlocks(match.ipBlocks, unknown)]);
+interface Place {
+  readonly key: SourceKey;
+  readonly identified: boolean;
+  /** Whether an address that is not known counts. */
+  readonly unknown: boolean;
 }
 
-function principalPredicate(principal: Principal, key: SourceKey): Predicate {
+/** Whether the source is as a match says. */
+function matchPredicate(match: SourceMatch, place: Place): Predicate {
+  const who = any(match.any.map((principal) => principalPredicate(principal, place)));
+  return all([who, match.ipBlocks === undefined ? ALWAYS : inBlocks(match.ipBlocks, place.unknown)]);
+}
+
+function principalPredicate(principal: Principal, { key, identified }: Place): Predicate {
   if (principal.kind === 'anyone') return ALWAYS;
+  if (!identified) return NEVER;
   if (principal.kind === 'authenticated') return key.kind === 'anyone' ? isPresent(URI_SAN) : ALWAYS;
   if (key.kind === 'uri') return includes(principal, key.uri) ? ALWAYS : NEVER;
   return any(
