@@ -134,7 +134,7 @@ const options: fc.Arbitrary<CiliumOptions> = fc
     );
     expect(tally.allowedByEngine).toBeGreaterThan(tally.asked / 10);
     expect(tally.asked - tally.allowedByEngine).toBeGreaterThan(tally.asked / 10);
-    expect(tally.exact).toBeGreaterThan(tally.asked / 20);
+    expect(tally.exact).toBeGreaterThan(tally.asked / 25);
     expect(tally.exactAllowed).toBeGreaterThan(tally.exact / 10);
     expect(tally.narrower).toBeGreaterThan(tally.asked / 20);
   }, 120_000);
