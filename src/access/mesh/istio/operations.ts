@@ -28,7 +28,8 @@ export function istioOperations(
     const ports = portFields(operation.ports, scope);
     const rest = ports === undefined ? undefined : translate(operation, effect, dialect, notes);
     if (ports === undefined || rest === undefined) continue;
-    const key = JSON.stringify(rest.when);
+    // On a TCP port Istio leaves out a whole ALLOW rule of which one operation speaks of HTTP.
+    const key = JSON.stringify([rest.when, effect === 'Allow' && Object.keys(rest.fields).length > 0]);
     const group = groups.get(key) ?? { when: rest.when, operations: [] };
     const said = { ...rest.fields, ...ports };
     // A DENY rule always says its ports, or it would hold for every TCP port unseen.
