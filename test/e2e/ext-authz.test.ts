@@ -22,7 +22,15 @@ import { makeTokenKey, signToken } from '../support/oidc-provider.js';
 import { recordingLogger } from '../support/recording-logger.js';
 import { until } from '../support/until.js';
 import { runGo } from './support/clients.js';
-import { identity, namespace, pod, trustDomain, writeResources, type Manifest } from './support/resources.js';
+import {
+  clusterIdentity,
+  identity,
+  namespace,
+  pod,
+  trustDomain,
+  writeResources,
+  type Manifest,
+} from './support/resources.js';
 import { newScope, type Scope } from './support/scope.js';
 
 jest.setTimeout(60_000);
@@ -125,6 +133,7 @@ async function credentialsOf(scope: Scope, socket: string): Promise<Credentials>
   let client: MeshClient;
   const callers = new Map<string, Credentials>();
 
+  const socket = (name: string): string => dev.report.pods.find((one) => one.name === name)?.socket ?? '';
   const policies = (...manifests: readonly Manifest[]): void =>
     writeResources(resources, 'policies.yaml', manifests);
   const call = async (caller: string, request: HttpRequest = {}): Promise<MeshAnswer> => {
@@ -143,6 +152,11 @@ async function credentialsOf(scope: Scope, socket: string): Promise<Credentials>
       }),
       namespace('shop'),
       ...names.flatMap((name) => [...pod(name), identity(name)]),
+      // Whatever this user runs on the shared socket stands for the pod `back`.
+      clusterIdentity('host', {
+        spiffeIDTemplate: '/ns/shop/sa/back',
+        processSelector: { uid: process.getuid?.() ?? -1 },
+      }),
     ]);
     policies(
       policy('reads', [
@@ -159,7 +173,6 @@ async function credentialsOf(scope: Scope, socket: string): Promise<Credentials>
       logger,
       signal: stop.signal,
     });
-    const socket = (name: string): string => dev.report.pods.find((one) => one.name === name)?.socket ?? '';
     for (const name of ['front', 'other']) callers.set(name, await credentialsOf(scope, socket(name)));
     envoy = await startEnvoyProxy(guardedConfig(socket('back')));
     scope.onEnd(() => envoy.stop());
@@ -244,6 +257,21 @@ async function credentialsOf(scope: Scope, socket: string): Promise<Credentials>
     const log = logger.all.join('\n');
     for (const secret of [forged, good, 'token=secret']) expect(log).not.toContain(secret);
     expect(log).toContain('access denied');
+  });
+
+  it('decides for the pod whose socket Envoy comes in by, and on the shared socket for whom the process is', async () => {
+    for (const [path, status] of [
+      [socket('other'), 403],
+      [dev.report.sharedSocket, 200],
+    ] as const) {
+      const proxy = await startEnvoyProxy(guardedConfig(path));
+      scope.onEnd(() => proxy.stop());
+      const source = callers.get('front');
+      if (source === undefined) throw new Error('no credentials of front');
+      // The names in the request are those of the target that would allow it.
+      const asked = { path: '/items/1', host: 'back.shop', port: proxy.port('in'), source };
+      for (let round = 0; round < 2; round++) expect(await client.request(asked)).toMatchObject({ status });
+    }
   });
 
   it('follows an edit of the policies, and denies what an uncompilable one is about', async () => {
