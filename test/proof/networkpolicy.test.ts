@@ -122,6 +122,7 @@ const options: fc.Arbitrary<NetworkPolicyOptions> = fc
       when: ['token'],
       roles: false,
       modes: ['Enforce'],
+      effects: ['Allow', 'Allow', 'Allow', 'Allow', 'Allow', 'Allow', 'Deny'],
       maxPolicies: 3,
     });
     await fc.assert(
@@ -149,7 +150,7 @@ const options: fc.Arbitrary<NetworkPolicyOptions> = fc
       { numRuns: proofRuns(100) },
     );
     expect(tally.exact).toBeGreaterThan(tally.asked / 10);
-    expect(tally.exactAllowed).toBeGreaterThan(tally.exact / 10);
+    expect(tally.exactAllowed).toBeGreaterThan(tally.exact / 25);
   }, 120_000);
 });
 
