@@ -5,7 +5,7 @@ import { policyName, type PolicyRef } from '../policy/model.js';
 export const MANAGED_LABELS = { 'app.kubernetes.io/managed-by': 'signet' } as const;
 
 /** Says which policies an object comes from. */
-export const POLICY_ANNOTATION = 'signet.dev/policies';
+const POLICY_ANNOTATION = 'signet.dev/policies';
 
 /** The longest name that Kubernetes takes for an object (RFC 1123 subdomain). */
 const MAX_NAME = 253;

@@ -1,4 +1,3 @@
-import { holdsAt } from '../policy/effective.js';
 import { policyName, type Policy, type PolicyRef } from '../policy/model.js';
 import type { PolicySet } from '../policy/policy-set.js';
 import type { ZoneClock } from '../policy/time-window.js';
@@ -130,20 +129,8 @@ function mergeVerdicts(verdicts: readonly Verdict[]): readonly Verdict[] {
   );
 }
 
-const ORDER: Readonly<Record<Fidelity, number>> = { Exact: 0, Narrower: 1, Unsupported: 2 };
-
 /** The fidelity of a policy as a whole: exact when all of it is, unsupported when all of its rules are. */
 export function overallFidelity(verdicts: readonly Verdict[]): Fidelity {
   if (verdicts.every(({ fidelity }) => fidelity === 'Exact')) return 'Exact';
   return verdicts.every(({ fidelity }) => fidelity === 'Unsupported') ? 'Unsupported' : 'Narrower';
-}
-
-/** Whether a policy is rendered at all: it is enforced, and the verdicts of what is audited are the mesh's own affair. */
-export function isLive(policy: Policy, time: number): boolean {
-  return policy.mode === 'Enforce' && holdsAt(policy, time);
-}
-
-/** The worse of two. */
-export function worse(a: Fidelity, b: Fidelity): Fidelity {
-  return ORDER[a] >= ORDER[b] ? a : b;
 }
