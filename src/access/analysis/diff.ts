@@ -1,3 +1,4 @@
+import { parseSpiffeId } from '../../identity/spiffe/id.js';
 import { evaluate, type Decision } from '../policy/evaluate.js';
 import { policyName, type AccessRequest, type Policy } from '../policy/model.js';
 import type { PolicySet } from '../policy/policy-set.js';
@@ -84,7 +85,7 @@ export function diffPolicySets(
   const settings: SpaceOptions = {
     from: options.from,
     clock: new ZoneClock(),
-    knownIds: [...new Set(knownIds)],
+    knownIds: [...new Set(knownIds)].map((uri) => parseSpiffeId(uri)),
     ...(options.maxNodes === undefined ? {} : { maxNodes: options.maxNodes }),
   };
   for (const target of classes) {

@@ -18,14 +18,17 @@ export interface Draft {
   readonly query: Map<string, ValueDraft>;
   queryBroken: boolean;
   token: 'unseen' | 'none' | 'present';
-  readonly claims: Map<string, ClaimDraft>;
+  readonly claims: Map<string, StructuredDraft>;
   /** Milliseconds since the end user was authenticated. */
   authAge: number | undefined;
   sourceSeen: boolean;
   readonly sourceLabels: Map<string, string>;
   images: readonly string[] | undefined;
   privileged: boolean | undefined;
-  readonly attributes: Map<string, AttributeDraft>;
+  /** The application's subject, where it names one. */
+  subject: { readonly id: string } | undefined;
+  /** What the application says, under paths such as `resource.owner`. */
+  readonly attributes: Map<string, StructuredDraft>;
 }
 
 /** A header or query parameter: absent, one value, or several of which `members` are among them. */
@@ -38,17 +41,13 @@ export interface ValueDraft {
   readonly members: string[];
 }
 
-export interface ClaimDraft {
+/** A claim or an attribute. */
+export interface StructuredDraft {
   readonly path: readonly string[];
   shape: 'absent' | 'one' | 'list' | 'object';
   value: string;
   readonly other: string;
   readonly members: string[];
-}
-
-export interface AttributeDraft {
-  readonly path: readonly string[];
-  readonly value: unknown;
 }
 
 /** The plainest request there is. */
@@ -73,6 +72,7 @@ export function createDraft(time: number): Draft {
     sourceLabels: new Map(),
     images: undefined,
     privileged: undefined,
+    subject: { id: 'other' },
     attributes: new Map(),
   };
 }
@@ -128,13 +128,13 @@ function claims(draft: Draft): Record<string, unknown> {
   // The outer ones first, so that an inner one finds the object that it belongs into.
   const ordered = [...draft.claims.values()].sort((a, b) => a.path.length - b.path.length);
   for (const claim of ordered) {
-    if (claim.shape !== 'absent') putAt(root, claim.path, claimValue(claim));
+    if (claim.shape !== 'absent') putAt(root, claim.path, structuredValue(claim));
   }
   if (draft.authAge !== undefined) root['auth_time'] = Math.ceil((draft.time - draft.authAge) / 1000);
   return root;
 }
 
-function claimValue({ shape, value, other, members }: ClaimDraft): unknown {
+function structuredValue({ shape, value, other, members }: StructuredDraft): unknown {
   if (shape === 'object') return {};
   if (shape === 'one') return value;
   return members.length === 0 ? [other] : members;
@@ -165,9 +165,12 @@ function applicationPart(
     action: {},
     environment: {},
   };
-  for (const { path, value } of draft.attributes.values()) putAt(root, path, value);
+  for (const attribute of draft.attributes.values()) {
+    if (attribute.shape !== 'absent') putAt(root, attribute.path, structuredValue(attribute));
+  }
+  const { subject } = draft;
   return {
-    subject: { type: 'user', id: 'somebody', properties: root.subject },
+    ...(subject === undefined ? {} : { subject: { type: 'user', id: subject.id, properties: root.subject } }),
     action: { name: action, properties: root.action },
     resource: { type, id, properties: root.resource },
     context: root.environment,

@@ -69,7 +69,8 @@ export function accessGraph(set: PolicySet, inventory: Inventory, options: Graph
   for (const workload of inventory.workloads) graph.node(workloadNode(workload, level));
   const incomplete: string[] = [];
   const clock = new ZoneClock();
-  const knownIds = [...new Set(inventory.workloads.flatMap(({ spiffeIds }) => spiffeIds))];
+  const held = new Set(inventory.workloads.flatMap(({ spiffeIds }) => spiffeIds));
+  const knownIds = [...held].map((uri) => parseSpiffeId(uri));
   for (const workload of inventory.workloads) {
     try {
       const policies = set.concerning(workload).filter(({ mode }) => mode === 'Enforce');

@@ -1,13 +1,17 @@
+import { isComparable } from './attribute-texts.js';
 import type { AttributeMatch, Conditions } from '../policy/model.js';
 
 /**
  * The conditions that are compared by their text alone, by name: one is the same as itself, and nothing else is known of
- * it. CEL, and attributes, which are made of many parts of a request.
+ * it. CEL, and attributes that are made of other parts of a
+ * request or lie deep within one.
  */
 export function opaqueNames({ cel, attributes }: Conditions): readonly string[] {
   return [
     ...(cel === undefined ? [] : [`CEL ${cel.text}`]),
-    ...(attributes ?? []).map((match) => `attribute ${attributeText(match)}`),
+    ...(attributes ?? [])
+      .filter((match) => !isComparable(match))
+      .map((match) => `attribute ${attributeText(match)}`),
   ];
 }
 

@@ -1,6 +1,8 @@
+import type { SpiffeId } from '../../identity/spiffe/id.js';
 import { residualConditions, type ResidualConditions } from '../policy/effective.js';
 import type {
   ActionOperation,
+  AttributeMatch,
   ClaimMatch,
   Conditions,
   Effect,
@@ -14,11 +16,14 @@ import type {
   TargetWorkload,
   Tier,
 } from '../policy/model.js';
+import { isMethod } from '../policy/http.js';
 import { labelsMatch } from '../policy/selector.js';
 import { closes } from '../policy/target-policies.js';
 import type { ZoneClock } from '../policy/time-window.js';
+import { attributeTexts, isComparable } from './attribute-texts.js';
 import { Diagram, FALSE, TRUE, type Node } from './diagram.js';
 import { actionDimensions, type ActionDimensions } from './dimensions/actions.js';
+import { attributeDimensions, type AttributeDimensions } from './dimensions/attributes.js';
 import { addressDimension, type AddressDimension } from './dimensions/address.js';
 import { callerDimensions, type CallerDimensions } from './dimensions/caller.js';
 import { tokenDimensions, type TokenDimensions } from './dimensions/claims.js';
@@ -36,7 +41,7 @@ export interface SpaceOptions {
   readonly from: number;
   readonly clock: ZoneClock;
   /** IDs that exist. */
-  readonly knownIds: readonly string[];
+  readonly knownIds: readonly SpiffeId[];
   readonly maxNodes?: number;
   /** Whether a rule's condition on the target's labels holds; by the target's own labels unless said. */
   readonly targetLabelsHold?: (requirements: readonly LabelRequirement[]) => boolean;
@@ -84,6 +89,7 @@ export class TargetSpace {
   readonly #token: TokenDimensions;
   readonly #caller: CallerDimensions;
   readonly #posture: PostureDimensions;
+  readonly #attributes: AttributeDimensions | undefined;
   readonly #opaque: ReadonlyMap<string, Leaf>;
   readonly #regions = new Map<Rule, Node>();
 
@@ -102,11 +108,18 @@ export class TargetSpace {
     );
     const sources = atoms.sources.flatMap((source) => source.any);
     this.source = sourceDimension(space, sources, options.knownIds);
-    this.#actions = actionDimensions(space, atoms.actions);
+    const { uris } = this.source;
+    const comparable = atoms.attributes.filter(isComparable);
+    const texts = attributeTexts(
+      comparable,
+      uris.flatMap((uri) => uri ?? []),
+    );
+    this.#actions = actionDimensions(space, atoms.actions, comparable.length === 0 ? [] : texts);
     this.#network = networkDimensions(space, {
       ports: atoms.ports,
       operations: atoms.network,
       always: ALWAYS,
+      methods: comparable.length === 0 ? [] : texts.filter(isMethod),
     });
     this.#address = addressDimension(
       space,
@@ -125,7 +138,7 @@ export class TargetSpace {
     );
     this.#token = tokenDimensions(space, {
       tokens: atoms.conditions.flatMap(({ token }) => token ?? []),
-      claims: atoms.claims,
+      claims: [...atoms.claims, ...claimsOfAttributes(comparable, texts)],
     });
     this.#caller = callerDimensions(
       space,
@@ -136,6 +149,22 @@ export class TargetSpace {
       atoms.conditions.flatMap(({ sourcePosture }) => sourcePosture ?? []),
       this.#caller.seen,
     );
+    this.#attributes =
+      comparable.length === 0
+        ? undefined
+        : attributeDimensions(space, comparable, texts, {
+            application: this.#actions.application,
+            token: this.#token.present,
+            claim: (path) => this.#token.variable(path),
+            methods: this.#network.methodTexts,
+            actions: this.#actions.actionTexts,
+            types: this.#actions.typeTexts,
+            sources: uris.flatMap((uri, at) =>
+              uri === undefined
+                ? []
+                : [[uri, space.where(this.source.dimension, (index) => index === at)] as const],
+            ),
+          });
     this.firstOpaque = space.dimensions.length;
     this.#opaque = opaqueDimensions(space, atoms.conditions);
     this.possible = this.#token.constraint;
@@ -244,6 +273,9 @@ export class TargetSpace {
       token === undefined ? ALWAYS : this.#token.token(token),
       sourceLabels === undefined ? ALWAYS : this.#caller.labels(sourceLabels),
       sourcePosture === undefined ? ALWAYS : this.#posture.matches(sourcePosture),
+      ...(conditions.attributes ?? [])
+        .filter(isComparable)
+        .map((match) => this.#attributes?.matches(match) ?? ALWAYS),
       ...opaqueNames(conditions).map((name) => this.#opaque.get(name) ?? ALWAYS),
     );
   }
@@ -300,11 +332,23 @@ function opaqueDimensions(space: Space, conditions: readonly Conditions[]): Read
   );
 }
 
+/** Attributes of the subject may come from claims, so these are told apart by the same texts. */
+function claimsOfAttributes(
+  matches: readonly AttributeMatch[],
+  texts: readonly string[],
+): readonly ClaimMatch[] {
+  const paths = matches.flatMap(({ path, other }) => [path, ...(other === undefined ? [] : [other])]);
+  return paths.flatMap(([root, name = '']): readonly ClaimMatch[] =>
+    root === 'subject' ? [{ path: [name === 'id' ? 'sub' : name], operator: 'In', values: texts }] : [],
+  );
+}
+
 interface Atoms {
   readonly sources: readonly SourceMatch[];
   readonly network: readonly NetworkOperation[];
   readonly actions: readonly ActionOperation[];
   readonly conditions: readonly Conditions[];
+  readonly attributes: readonly AttributeMatch[];
   readonly claims: readonly ClaimMatch[];
   readonly ports: ReadonlySet<number>;
 }
@@ -318,6 +362,7 @@ function collect(policies: readonly Policy[]): Atoms {
     network,
     actions: operations.filter((operation) => operation.kind === 'action'),
     conditions: rules.flatMap(({ when }) => when ?? []),
+    attributes: rules.flatMap(({ when }) => when?.attributes ?? []),
     claims: operations.flatMap(({ grantedBy }) => grantedBy?.claim ?? []),
     ports: new Set([
       ...policies.flatMap(({ target }) => target.ports ?? []),

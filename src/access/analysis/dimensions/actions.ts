@@ -1,15 +1,22 @@
 import type { ActionOperation } from '../../policy/model.js';
 import type { Node } from '../diagram.js';
+import type { Texts } from './attributes.js';
 import { certain, fresh, type Leaf, type Space, type ValueClass } from '../space.js';
 
 /** Decisions that an application asks for itself: actions and resources. */
 export interface ActionDimensions {
   /** Where the request is an application's, and no network request. */
   readonly application: Node;
+  readonly actionTexts: Texts;
+  readonly typeTexts: Texts;
   matches(operation: ActionOperation): Leaf;
 }
 
-export function actionDimensions(space: Space, operations: readonly ActionOperation[]): ActionDimensions {
+export function actionDimensions(
+  space: Space,
+  operations: readonly ActionOperation[],
+  attributes: readonly string[],
+): ActionDimensions {
   const kind = space.add('action', 'request', [
     { words: 'of the network', put: () => undefined },
     {
@@ -20,18 +27,14 @@ export function actionDimensions(space: Space, operations: readonly ActionOperat
   ]);
   const application = space.where(kind, (index) => index === 1);
   const resources = operations.flatMap((operation) => operation.resources ?? []);
-  const action = texts(
-    space,
-    'action',
-    'action',
-    operations.flatMap(({ actions }) => actions ?? []),
-  );
-  const type = texts(
-    space,
-    'resource',
-    'resource type',
-    resources.map((resource) => resource.type),
-  );
+  const action = texts(space, 'action', 'action', [
+    ...operations.flatMap(({ actions }) => actions ?? []),
+    ...attributes,
+  ]);
+  const type = texts(space, 'resource', 'resource type', [
+    ...resources.map((resource) => resource.type),
+    ...attributes,
+  ]);
   const id = texts(
     space,
     'resource',
@@ -41,15 +44,19 @@ export function actionDimensions(space: Space, operations: readonly ActionOperat
   const { diagram } = space;
   return {
     application,
+    actionTexts: action.texts,
+    typeTexts: type.texts,
     matches: ({ actions, resources: asked }) =>
       certain(
         diagram.and(
           application,
-          actions === undefined ? 1 : action(actions),
+          actions === undefined ? 1 : action.among(actions),
           asked === undefined
             ? 1
             : diagram.or(
-                ...asked.map((one) => diagram.and(type([one.type]), one.ids === undefined ? 1 : id(one.ids))),
+                ...asked.map((one) =>
+                  diagram.and(type.among([one.type]), one.ids === undefined ? 1 : id.among(one.ids)),
+                ),
               ),
         ),
       ),
@@ -61,7 +68,7 @@ function texts(
   field: 'action' | 'resource',
   name: string,
   all: readonly string[],
-): (asked: readonly string[]) => Node {
+): { readonly texts: Texts; among(asked: readonly string[]): Node } {
   const named = new Set(all);
   const values = [...named, fresh('other', named)];
   const part = name === 'action' ? 'action' : name === 'resource type' ? 'type' : 'id';
@@ -76,6 +83,9 @@ function texts(
       },
     })),
   );
-  return (asked) =>
-    space.where(dimension, (index) => index < named.size && asked.includes(values[index] ?? ''));
+  return {
+    texts: values.map((text, at) => [text, space.where(dimension, (index) => index === at)]),
+    among: (asked) =>
+      space.where(dimension, (index) => index < named.size && asked.includes(values[index] ?? '')),
+  };
 }

@@ -3,6 +3,7 @@ import type { NetworkOperation } from '../../policy/model.js';
 import { describePath } from '../../policy/path.js';
 import { pathClasses } from '../path-classes.js';
 import type { Node } from '../diagram.js';
+import type { Texts } from './attributes.js';
 import { fresh, type Dimension, type Leaf, type Space, type ValueClass } from '../space.js';
 
 /** Port, method, host and path of network requests. */
@@ -11,6 +12,8 @@ export interface NetworkDimensions {
   /** Where the port is known. */
   readonly portSeen: Node;
   readonly httpSeen: Node;
+  /** Where the method is one, where HTTP is seen. */
+  readonly methodTexts: Texts;
   ports(ports: readonly number[] | undefined): Leaf;
   methods(methods: readonly string[] | undefined): Leaf;
   hosts(hosts: readonly string[] | undefined): Leaf;
@@ -21,11 +24,13 @@ export interface NetworkAtoms {
   readonly ports: ReadonlySet<number>;
   readonly operations: readonly NetworkOperation[];
   readonly always: Leaf;
+  /** Methods that are told apart besides those of the operations. */
+  readonly methods: readonly string[];
 }
 
 export function networkDimensions(
   space: Space,
-  { ports, operations, always }: NetworkAtoms,
+  { ports, operations, always, methods }: NetworkAtoms,
 ): NetworkDimensions {
   const port = portDimension(space, ports);
   const http = space.add('http', 'HTTP', [
@@ -33,12 +38,22 @@ export function networkDimensions(
     { words: 'not seen', unseen: true, odd: 1, put: (draft) => void (draft.httpSeen = false) },
   ]);
   const httpSeen = space.where(http, (index) => index === 0);
-  const method = methodDimension(space, operations);
+  const method = methodDimension(space, [
+    ...operations.flatMap((operation) => operation.methods ?? []),
+    ...methods,
+  ]);
   const hosts = hostDimension(space, operations);
   const paths = pathDimension(space, operations);
   const portSeen = space.where(port.dimension, (index) => index < port.known);
   return {
     port: port.dimension,
+    methodTexts: method.values.map((text, at) => [
+      text,
+      space.diagram.and(
+        httpSeen,
+        space.where(method.dimension, (index) => index === at),
+      ),
+    ]),
     portSeen,
     httpSeen,
     ports: (asked) =>
@@ -58,6 +73,7 @@ interface Named<T> {
   readonly dimension: Dimension;
   /** How many classes stand for a known value. */
   readonly known: number;
+  readonly values: readonly T[];
   among(values: readonly T[]): (index: number) => boolean;
 }
 
@@ -77,12 +93,13 @@ function portDimension(space: Space, ports: ReadonlySet<number>): Named<number> 
   return {
     dimension,
     known: values.length,
+    values,
     among: (asked) => (index) => index < named.length && asked.includes(values[index] ?? 0),
   };
 }
 
-function methodDimension(space: Space, operations: readonly NetworkOperation[]): Named<string> {
-  const named = new Set(operations.flatMap(({ methods }) => methods ?? []));
+function methodDimension(space: Space, methods: readonly string[]): Named<string> {
+  const named = new Set(methods);
   const values = [...named, named.has('GET') ? fresh('OTHER', named) : 'GET'];
   const dimension = space.add(
     'method',
@@ -96,6 +113,7 @@ function methodDimension(space: Space, operations: readonly NetworkOperation[]):
   return {
     dimension,
     known: values.length,
+    values,
     among: (asked) => (index) => index < named.size && asked.includes(values[index] ?? ''),
   };
 }

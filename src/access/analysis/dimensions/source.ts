@@ -7,6 +7,8 @@ import { fresh, type Dimension, type Leaf, type Space, type ValueClass } from '.
 export interface SourceDimension {
   readonly dimension: Dimension;
   principal(principal: Principal): Leaf;
+  /** The ID of each class of callers that has one, by index. */
+  readonly uris: readonly (string | undefined)[];
   /** The class of a caller, by index. */
   classOf(uri: string | undefined): number;
 }
@@ -23,7 +25,7 @@ interface Caller {
 export function sourceDimension(
   space: Space,
   principals: readonly Principal[],
-  known: readonly string[],
+  known: readonly SpiffeId[],
 ): SourceDimension {
   const callers = callersOf(principals, known);
   const dimension = space.add(
@@ -37,6 +39,7 @@ export function sourceDimension(
   );
   return {
     dimension,
+    uris: callers.map(({ id }) => id?.uri),
     classOf: (uri) => classOf(callers, uri),
     principal: (principal) =>
       space.known(dimension, (index) => {
@@ -46,7 +49,7 @@ export function sourceDimension(
   };
 }
 
-function callersOf(principals: readonly Principal[], known: readonly string[]): readonly Caller[] {
+function callersOf(principals: readonly Principal[], known: readonly SpiffeId[]): readonly Caller[] {
   const named = new Set(principals.flatMap(urisOf));
   const namespaces = new Map<string, { readonly trustDomain: string; readonly namespace: string }>();
   const trustDomains = new Set<string>();
@@ -56,7 +59,7 @@ function callersOf(principals: readonly Principal[], known: readonly string[]): 
     const { trustDomain, namespace } = principal;
     namespaces.set(`${trustDomain}/${namespace}`, { trustDomain, namespace });
   }
-  const ids = known.filter((uri) => !named.has(uri)).map((uri) => parseSpiffeId(uri));
+  const ids = known.filter(({ uri }) => !named.has(uri));
   const inNamespace = ({ trustDomain, path }: SpiffeId): boolean =>
     namespaces.has(`${trustDomain}/${namespaceOf(path) ?? ''}`);
   const callers = [...named].map((uri): Caller => ({ id: parseSpiffeId(uri), words: uri }));
