@@ -5,11 +5,13 @@ import { all, any, claimIs, not, typed, type Json, type Predicate } from './pred
 
 /** Where the jwt_authn filter puts the claims of a token that it has verified. */
 const CLAIMS = 'signet';
-/** How many bits of a number JSON and Envoy's metadata agree on. */
+/** The JSON text of a number. */
 const NUMBER = /^-?(?:0|[1-9]\d*)(?:\.\d+)?(?:e[+-]?\d+)?$/;
 
 const inClaim = (path: readonly string[], value: Json): Predicate => claimIs([CLAIMS, ...path], value);
-const isThere = (path: readonly string[]): Predicate => inClaim(path, { present_match: true });
+/** null is as good as no claim. */
+const isThere = (path: readonly string[]): Predicate =>
+  all([inClaim(path, { present_match: true }), not(inClaim(path, { null_match: {} }))]);
 /** Every token that is verified has an issuer, since it is by that that its keys are found. */
 const HAS_TOKEN = isThere(['iss']);
 
@@ -47,7 +49,8 @@ function claimPredicate({ path, operator, values }: ClaimMatch): Predicate {
   }
 }
 
-const REFUSES = 'requests with a token that is not valid are refused (401), whatever the policies say';
+const REFUSES =
+  'requests with a token that is not valid are refused (401, or 403 for another audience), whatever the policies say';
 
 /** A claim of the token. */
 export function claimLeaf(claim: ClaimMatch, issuers: readonly RenderedIssuer[]): Leaf {
@@ -94,7 +97,7 @@ function publicKeys({ jwks }: RenderedIssuer): string | undefined {
 
 /**
  * The jwt_authn filter: a request with a token of one of the issuers, or with none, goes on; one with any other token is
- * answered 401. Undefined when there is no issuer whose keys Envoy could get.
+ * answered 401 (403 when it is for another audience). Undefined when there is no issuer whose keys Envoy could get.
  */
 export function jwtFilter(issuers: readonly RenderedIssuer[]): Json | undefined {
   const usable = issuers.filter(isUsable);
