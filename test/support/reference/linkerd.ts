@@ -143,38 +143,40 @@ function matchLength(
   }
 }
 
-/** k8s: inbound/index.rs 2042-2139. A policy with a reference that leads nowhere is ignored (1866-1877). */
+/** k8s: inbound/index.rs 1848-1996: those that target a Server or a route. */
 function authorizations(
   objects: readonly KubernetesObject[],
   target: Ref,
   cluster: LinkerdCluster,
 ): readonly Authorization[] {
-  return objects
-    .flatMap(({ kind, spec }): readonly Authorization[] => {
-      const to = spec?.['targetRef'] as Ref | undefined;
-      if (kind !== 'AuthorizationPolicy' || to === undefined) return [];
-      if (to.group !== target.group || to.kind !== target.kind || to.name !== target.name) return [];
-      let identities: readonly string[] | undefined;
-      let networks: readonly Network[] | undefined;
-      for (const ref of spec?.['requiredAuthenticationRefs'] as readonly Ref[]) {
-        const found = objects.find((object) => object.kind === ref.kind && object.metadata.name === ref.name);
-        if (found === undefined) return [];
-        if (ref.kind === 'MeshTLSAuthentication') {
-          if (identities !== undefined) return [];
-          identities = found.spec?.['identities'] as readonly string[];
-          // k8s: inbound/meshtls_authentication.rs 43-45: one without identities is not indexed.
-          if (identities.length === 0) return [];
-        } else {
-          if (networks !== undefined) return [];
-          networks = found.spec?.['networks'] as readonly Network[];
-        }
-      }
-      return [{ identities, networks: networks ?? [{ cidr: '0.0.0.0/0' }, { cidr: '::/0' }] }];
-    })
-    .map((authorization) => {
-      for (const identity of authorization.identities ?? []) checkIdentity(identity, cluster);
-      return authorization;
-    });
+  return objects.flatMap(({ kind, spec }): readonly Authorization[] => {
+    const to = spec?.['targetRef'] as Ref | undefined;
+    if (kind !== 'AuthorizationPolicy' || to === undefined) return [];
+    if (to.group !== target.group || to.kind !== target.kind || to.name !== target.name) return [];
+    const authorization = resolve(spec?.['requiredAuthenticationRefs'] as readonly Ref[], objects);
+    for (const identity of authorization?.identities ?? []) checkIdentity(identity, cluster);
+    return authorization === undefined ? [] : [authorization];
+  });
+}
+
+/** k8s: inbound/index.rs 2042-2139. A policy with a reference that leads nowhere, or with two of a kind, is ignored. */
+function resolve(refs: readonly Ref[], objects: readonly KubernetesObject[]): Authorization | undefined {
+  let identities: readonly string[] | undefined;
+  let networks: readonly Network[] | undefined;
+  for (const ref of refs) {
+    const found = objects.find(({ kind, metadata }) => kind === ref.kind && metadata.name === ref.name);
+    if (found === undefined) return undefined;
+    if (ref.kind === 'MeshTLSAuthentication') {
+      if (identities !== undefined) return undefined;
+      identities = found.spec?.['identities'] as readonly string[];
+      // k8s: inbound/meshtls_authentication.rs 43-45: one without identities is not indexed.
+      if (identities.length === 0) return undefined;
+    } else {
+      if (networks !== undefined) return undefined;
+      networks = found.spec?.['networks'] as readonly Network[];
+    }
+  }
+  return { identities, networks: networks ?? [{ cidr: '0.0.0.0/0' }, { cidr: '::/0' }] };
 }
 
 /** controller: runtime/src/validation.rs 11-12: what the webhook takes. */
