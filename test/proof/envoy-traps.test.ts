@@ -18,6 +18,7 @@ import { contextOf, policy, targetConfig } from './envoy-target.js';
 
 const ORDERS = 'spiffe://td/ns/shop/sa/orders';
 const OTHERS = 'spiffe://td/ns/shop/sa/others';
+let count = 0;
 const anyone = [{ anyone: true }] as const;
 
 (rig.isSkipped('envoy') ? describe.skip : describe)('traps of Envoy', () => {
@@ -346,6 +347,32 @@ const anyone = [{ anyone: true }] as const;
     const context = contextOf([policy('p', [{ from: anyone }])]);
     await serve(context);
     expect(await validateConfig(targetConfig(context, tls))).toBe('');
+    // The largest of everything that is compiled to an expression: Envoy refuses what is too long.
+    const long = 'a-b.c'.repeat(12);
+    const templates = [1, 2, 3, 4, 5, 6].map((n) => ({
+      template: '/{a}'.repeat(n).replaceAll('a', () => `a${++count}`),
+    }));
+    const literals = [10, 40, 60, 70, 80].map((n) => ({ template: `/${'.'.repeat(n - 1)}a/{a}` }));
+    const values = [long, 'b'.repeat(400), 'c'.repeat(59)];
+    const http = {
+      paths: [...templates, ...literals],
+      hosts: [`${'h'.repeat(60)}.${'i'.repeat(60)}.example`, `*.${'j'.repeat(60)}.${'k'.repeat(60)}.example`],
+      headers: [
+        { name: 'x', values },
+        { name: 'y', operator: 'NotIn', values },
+      ],
+      query: [
+        { name: 'q'.repeat(24), values: ['v'.repeat(40)] },
+        { name: 'p', operator: 'NotIn', values: ['w'] },
+      ],
+    };
+    const large = contextOf([
+      policy('p', [
+        { from: anyone, to: [{ http }] },
+        { effect: 'Deny', from: anyone, to: [{ http }] },
+      ]),
+    ]);
+    expect(await validateConfig(targetConfig(large, tls))).toBe('');
     const { objects, verdicts } = render(envoyRenderer(), context);
     expect(objects).toMatchObject([
       { kind: 'ConfigMap', metadata: { name: 'payments.envoy', namespace: 'shop' } },

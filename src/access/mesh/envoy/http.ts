@@ -12,25 +12,46 @@ import {
   not,
   PATH,
   startsWith,
+  textTest,
   type Predicate,
 } from './predicate.js';
 
 const METHOD = header(':method');
 const AUTHORITY = header(':authority');
+/** The longest value that is found in a list of values by an expression. */
+const MAX_MEMBER = MAX_PROGRAM - 40;
 const QUERY_END = '(?:\\?\\C*)?';
 
 export const methodLeaf = (methods: readonly string[]): Leaf =>
   exact(any(methods.map((method) => equals(METHOD, method))));
 
-/** Hosts without case, with or without a port and a final dot. Without a host, no pattern says no. */
+/**
+ * Hosts without case, with or without a port and a final dot; a host that is none is refused before. Without a host, no
+ * pattern says no.
+ */
 export function hostLeaf(hosts: readonly string[]): Leaf {
-  const known = any(
-    hosts.map((host) => {
-      const name = host.startsWith('*.') ? `\\C+${literal(host.slice(1))}` : literal(host);
-      return matches(AUTHORITY, `(?i:${name})\\.?(?::[0-9]{1,5})?`);
-    }),
-  );
+  const known = any(hosts.flatMap(hostPredicates));
   return between(known, any([known, not(isPresent(AUTHORITY))]));
+}
+
+function hostPredicates(host: string): readonly Predicate[] {
+  const test = (how: 'exact' | 'prefix' | 'suffix' | 'contains', text: string): Predicate =>
+    textTest(AUTHORITY, { [how]: text, ignore_case: true });
+  if (host.startsWith('*.')) {
+    const end = host.slice(1);
+    return [
+      test('suffix', end),
+      test('suffix', `${end}.`),
+      test('contains', `${end}:`),
+      test('contains', `${end}.:`),
+    ];
+  }
+  return [
+    test('exact', host),
+    test('exact', `${host}.`),
+    test('prefix', `${host}:`),
+    test('prefix', `${host}.:`),
+  ];
 }
 
 /** The text that every path that matches starts with. */
@@ -91,19 +112,27 @@ export function headerLeaf({ name, operator, values }: ValueMatch): Leaf {
   const input = header(name);
   const there = matches(input, '\\C*');
   const whole = any(values.map((value) => equals(input, value)));
+  const long = values.filter((value) => value.length > MAX_MEMBER);
   const member = any(
     values
       .filter((value) => !value.includes(','))
-      .map((value) => matches(input, `(?:\\C*,)?[\\t ]*${literal(value.trim())}[\\t ]*(?:,\\C*)?`)),
+      .map((value) =>
+        value.length > MAX_MEMBER
+          ? all([textTest(input, { contains: ',' }), textTest(input, { contains: value.trim() })])
+          : matches(input, `(?:\\C*,)?[\\t ]*${literal(value.trim())}[\\t ]*(?:,\\C*)?`),
+      ),
   );
-  const tooLong = values.some((value) => value.length > MAX_PROGRAM - 40);
-  if (tooLong && (operator === 'In' || operator === 'NotIn'))
-    return unsaid(`a value of header ${name} is too long for Envoy, which compiles no expression that long`);
+  const reasons =
+    long.length === 0
+      ? []
+      : [
+          `header ${name}: a list that holds more than a value of ${long[0]?.length ?? 0} characters counts as holding it`,
+        ];
   switch (operator) {
     case 'In':
-      return between(whole, any([whole, member]));
+      return { surely: whole, possibly: any([whole, member]), reasons };
     case 'NotIn':
-      return between(all([not(whole), not(member)]), not(whole));
+      return { surely: all([not(whole), not(member)]), possibly: not(whole), reasons };
     case 'Exists':
       return exact(there);
     case 'DoesNotExist':
@@ -120,7 +149,7 @@ const READABLE = matches(PATH, `[^?]*(?:\\?${PLAIN_PARAMETER}(?:&${PLAIN_PARAMET
  * A query parameter. Envoy cannot decode, so only names and values that come as they are meant are known for sure.
  */
 export function queryLeaf({ name, operator, values }: ValueMatch): Leaf {
-  if (!/^[A-Za-z0-9._~-]{1,40}$/.test(name) || values.some((value) => !/^[A-Za-z0-9._~-]{0,20}$/.test(value)))
+  if (!/^[A-Za-z0-9._~-]{1,24}$/.test(name) || values.some((value) => !/^[A-Za-z0-9._~-]{0,40}$/.test(value)))
     return unsaid(
       `Envoy cannot compare query parameter ${name}: its name or a value is percent-encoded or long`,
     );

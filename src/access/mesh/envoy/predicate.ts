@@ -95,24 +95,20 @@ const claimInput = (path: readonly string[]): Json =>
     path: path.map((key) => ({ key })),
   });
 
-export const equals = (of: Json, value: string): Predicate => ({
+/** A value is as a `StringMatcher` says. */
+export const textTest = (of: Json, matcher: Json): Predicate => ({
   kind: 'test',
   input: of,
-  match: { value_match: { exact: value } },
+  match: { value_match: matcher },
 });
 
-export const startsWith = (of: Json, value: string): Predicate => ({
-  kind: 'test',
-  input: of,
-  match: { value_match: { prefix: value } },
-});
+export const equals = (of: Json, value: string): Predicate => textTest(of, { exact: value });
+
+export const startsWith = (of: Json, value: string): Predicate => textTest(of, { prefix: value });
 
 /** The whole value matches an expression of RE2. */
-export const matches = (of: Json, regex: string): Predicate => ({
-  kind: 'test',
-  input: of,
-  match: { value_match: { safe_regex: { google_re2: {}, regex } } },
-});
+export const matches = (of: Json, regex: string): Predicate =>
+  textTest(of, { safe_regex: { google_re2: {}, regex } });
 
 /** There is a value, and it is not empty. `\C` is a byte: "." would not match one that is no UTF-8. */
 export const isPresent = (of: Json): Predicate => matches(of, '\\C+');
