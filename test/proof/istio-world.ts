@@ -32,7 +32,7 @@ const IPV4: Readonly<Record<string, string>> = {
   '::ffff:10.1.2.3': '10.1.2.3',
 };
 
-function onIpv4<T>(value: T): T {
+export function onIpv4<T>(value: T): T {
   return JSON.parse(JSON.stringify(value), (_, inner: unknown) =>
     typeof inner === 'string' ? (IPV4[inner] ?? inner) : inner,
   ) as T;

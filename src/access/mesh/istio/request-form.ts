@@ -5,8 +5,8 @@ import type { KubernetesObject } from '../renderer.js';
 /**
  * An EnvoyFilter that refuses the requests which `evaluate` refuses whatever the policies say: paths, methods and hosts
  * that programs read in two ways. AuthorizationPolicy cannot say it (its patterns have no "contains"), and without it
- * `/api/*` would let `/api/..;/admin` and `/api/%2Fadmin` in. Istio's own normalisation comes first, so that the rules
- * and the workload see the same path: dot segments are resolved and "\" is a slash.
+ * `/api/*` would let `/api/x;/..%2Fadmin` in. Istio's own normalisation comes first, so that the rules and the workload
+ * see the same path: dot segments are resolved, also as `..;`, and "\" is a slash.
  */
 export function requestForm(root: string): KubernetesObject {
   return {
