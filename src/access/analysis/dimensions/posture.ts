@@ -61,8 +61,10 @@ export function postureDimensions(
       ),
     );
   return {
+    // Also a posture that asks for nothing needs a pod that is known.
     matches: ({ imageDigests, allowedImages, noPrivileged }) =>
       space.all(
+        space.onlyWhere(seen, certain(1)),
         imageDigests === true ? none(({ digest }) => !digest) : certain(1),
         allowedImages === undefined
           ? certain(1)
