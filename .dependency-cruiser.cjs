@@ -60,6 +60,13 @@ module.exports = {
       from: { path: '^src/access/policy/', pathNot: '[.]test[.]ts$' },
       to: { path: '^src/access/(mesh|analysis|import|testing)/' },
     },
+    {
+      name: 'analysis-knows-no-mesh',
+      comment: 'what policies say is analysed from the policies and from what there is, never from a rendering',
+      severity: 'error',
+      from: { path: '^src/access/analysis/', pathNot: '[.]test[.]ts$' },
+      to: { path: '^src/access/', pathNot: '^src/access/(analysis/|policy/|mesh/inventory[.]ts$)' },
+    },
     only('resources', ['lib', 'identity/spiffe', 'access'], 'what was asked'),
     only('store', ['lib', 'resources', 'identity/spiffe'], 'a store reads and writes resources'),
     only('rpc', ['lib', 'identity/spiffe', 'identity/registration'], 'how programs talk'),
