@@ -62,7 +62,8 @@ module.exports = {
     },
     {
       name: 'analysis-knows-no-mesh',
-      comment: 'what policies say is analysed from the policies and from what there is, never from a rendering',
+      comment:
+        'what policies say is analysed from the policies and from what there is, never from a rendering',
       severity: 'error',
       from: { path: '^src/access/analysis/', pathNot: '[.]test[.]ts$' },
       to: { path: '^src/access/', pathNot: '^src/access/(analysis/|policy/|mesh/inventory[.]ts$)' },

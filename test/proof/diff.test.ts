@@ -204,4 +204,33 @@ describe('the diff of two policy sets', () => {
     }
     expect(equivalent(set(wide), set(wide), inventory, { from: FROM })).toBe(true);
   });
+
+  it('says that it gave up where rules combine in too many ways, and lists no more than was asked', () => {
+    const [inventory] = fc.sample(worlds(), 1).map((world) => world.inventory);
+    if (inventory === undefined) throw new Error('there is no world');
+    const set = (methods: readonly string[]) =>
+      compileWorld(
+        Array.from({ length: 20 }, (_, at) => ({
+          kind: 'AccessPolicy',
+          metadata: { name: `p${at}`, namespace: 'a' },
+          spec: {
+            target: {},
+            rules: [
+              {
+                name: 'r',
+                from: [{ spiffeIDs: [`spiffe://td/${at}`] }],
+                to: [{ http: { methods, paths: [{ exact: `/${at}` }] } }],
+              },
+            ],
+          },
+        })),
+        inventory,
+      );
+    const sets = [set(['GET']), set(['GET', 'POST'])] as const;
+    const cut = diffPolicySets(sets[0], sets[1], inventory, { from: FROM, limit: 3, limitPerTarget: 2 });
+    expect([cut.gained.length, cut.more.gained]).toEqual([2, 18]);
+    const { equal, unknown } = diffPolicySets(sets[0], sets[1], inventory, { from: FROM, maxNodes: 20 });
+    expect(equal).toBeUndefined();
+    expect(unknown.map(({ reason }) => reason)).toEqual([expect.stringContaining('too many ways')]);
+  });
 });

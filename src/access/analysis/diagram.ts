@@ -6,8 +6,12 @@ export type Node = number;
 export const FALSE: Node = 0;
 export const TRUE: Node = 1;
 
-/** More nodes than this are given up on; it takes some 400 MB to get there. */
+/** More nodes than this are given up on. */
 const DEFAULT_MAX_NODES = 1_000_000;
+/** Nodes of large domains have many edges, so these are bounded too. */
+const EDGES_PER_NODE = 20;
+/** Results that are remembered: less than a Map can hold. */
+const MAX_MEMO = 8_000_000;
 /** Two nodes make one key of the memo: below 2^53. */
 const KEY_BASE = 2 ** 26;
 
@@ -27,6 +31,7 @@ export class Diagram {
   readonly #not = new Map<Node, Node>();
   readonly #counts = new Map<Node, number>();
   readonly #maxNodes: number;
+  #edges = 0;
 
   constructor(maxNodes = DEFAULT_MAX_NODES) {
     this.#maxNodes = Math.min(maxNodes, KEY_BASE);
@@ -188,6 +193,7 @@ export class Diagram {
         this.#both(va === variable ? (as[value] ?? FALSE) : a, vb === variable ? (bs[value] ?? FALSE) : b),
       ),
     );
+    if (this.#and.size >= MAX_MEMO) throw new TooComplexError();
     this.#and.set(key, result);
     return result;
   }
@@ -199,7 +205,10 @@ export class Diagram {
     const key = `${variable}:${children.join(',')}`;
     const known = this.#unique.get(key);
     if (known !== undefined) return known;
-    if (this.#variables.length >= this.#maxNodes) throw new TooComplexError();
+    this.#edges += children.length;
+    if (this.#variables.length >= this.#maxNodes || this.#edges >= this.#maxNodes * EDGES_PER_NODE) {
+      throw new TooComplexError();
+    }
     const node = this.#variables.push(variable) - 1;
     this.#children.push(children);
     this.#unique.set(key, node);
