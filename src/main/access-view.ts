@@ -1,4 +1,4 @@
-import type { AuthorizationView, AuthorizationViews } from '../agent/authorization/view.js';
+import type { AuthorizationView, WatchedAuthorizationViews } from '../agent/authorization/view.js';
 import type { InventoryWorkload } from '../access/mesh/inventory.js';
 import type { SourceWorkload, TargetWorkload } from '../access/policy/model.js';
 import { readAccessView, type RegistrationSource } from '../cluster/access-view.js';
@@ -21,7 +21,7 @@ export interface LiveAccessViewOptions {
 }
 
 /** A view that follows the store. */
-export interface LiveAccessView extends AuthorizationViews {
+export interface LiveAccessView extends WatchedAuthorizationViews {
   close(): void;
 }
 
@@ -47,6 +47,7 @@ const KINDS: ReadonlySet<string> = new Set([
  */
 export function followAccess(options: LiveAccessViewOptions): LiveAccessView {
   const { store, clock, logger } = options;
+  const listeners = new Set<() => void>();
   let current: AuthorizationView | undefined;
   /** Kept from view to view where nothing changed, since what concerns a target is looked up once per object. */
   let targets = new Map<string, TargetWorkload>();
@@ -67,6 +68,7 @@ export function followAccess(options: LiveAccessViewOptions): LiveAccessView {
       });
     }
     tookMs = clock.monotonic() - start;
+    for (const listener of listeners) listener();
   };
 
   refresh();
@@ -77,6 +79,10 @@ export function followAccess(options: LiveAccessViewOptions): LiveAccessView {
   return {
     get current() {
       return current;
+    },
+    subscribe(listener) {
+      listeners.add(listener);
+      return () => void listeners.delete(listener);
     },
     close() {
       unsubscribe();

@@ -1,4 +1,5 @@
 import { createAuthorization, type Authorization } from '../agent/authorization/decide.js';
+import { extensionConfigHandlers, type ExtensionConfigHandlers } from '../agent/xds/extension-configs.js';
 import type { Tokens } from '../agent/authorization/token.js';
 import type { Agent } from '../agent/agent.js';
 import { createTokenValidator } from '../identity/tokens/validator.js';
@@ -32,6 +33,7 @@ export interface AuthorizationParts {
 /** Composes them over a live view of the policies and the token issuers of the trust domain. */
 export function openAuthorization(parts: AuthorizationParts): {
   readonly authorization: Authorization;
+  readonly extensionConfigs: ExtensionConfigHandlers;
   readonly close: () => void;
 } {
   const { clock, random, logger, bundleOf, agent } = parts;
@@ -45,8 +47,10 @@ export function openAuthorization(parts: AuthorizationParts): {
     ...{ views, tokens, clock, random, logger, calls: agent.parts, tellReasons: parts.tellReasons },
     knowsTrustDomain: (name) => bundleOf(name) !== undefined,
   });
+  const { targets } = authorization;
   return {
     authorization,
+    extensionConfigs: extensionConfigHandlers({ views, targets, calls: agent.parts, clock, logger }),
     close() {
       views.close();
       validator.close();

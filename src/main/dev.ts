@@ -22,6 +22,7 @@ import { createRpcServer, type RpcServer } from '../rpc/server.js';
 import {
   adminService,
   authorizationService,
+  extensionConfigDiscoveryService,
   secretDiscoveryService,
   workloadApiService,
 } from '../rpc/services.js';
@@ -109,7 +110,7 @@ export async function startDev(options: DevOptions): Promise<RunningDev> {
     const identity = composeIdentity(store, ca, settings, options);
     const { registrations, agent } = identity;
     closers.push(identity.close);
-    const { authorization, close } = openAuthorization({
+    const { authorization, extensionConfigs, close } = openAuthorization({
       ...{ store, settings, agent, logger, clock, random: options.random },
       registrations: identity.index,
       bundleOf: identity.bundleOf,
@@ -127,6 +128,7 @@ export async function startDev(options: DevOptions): Promise<RunningDev> {
     // Streams never end by themselves, so there is nothing to wait for: all get Unavailable, and their clients come again.
     closers.push(() => workloads.close());
     workloads.service(authorizationService, extAuthzHandlers(authorization));
+    workloads.service(extensionConfigDiscoveryService, extensionConfigs);
     await serveWorkloads(workloads, agent, state);
     const sockets = keepPodSockets({ store, server: workloads, socketOf: state.podSocket, logger });
     closers.push(() => sockets.close());

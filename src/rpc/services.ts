@@ -1,5 +1,6 @@
 /** The services that this project serves and calls, for rooms that wire them up but know no generated code. */
 export { AuthorizationService as authorizationService } from './gen/envoy/service/auth/external_auth.js';
 export { AdminService as adminService } from './gen/signet/admin/v1/admin.js';
+export { ExtensionConfigDiscoveryServiceService as extensionConfigDiscoveryService } from './gen/envoy/extension/ecds.js';
 export { SecretDiscoveryServiceService as secretDiscoveryService } from './gen/envoy/secret/sds.js';
 export { SpiffeWorkloadAPIService as workloadApiService } from './gen/spiffe/workload.js';

@@ -19,3 +19,9 @@ export interface AuthorizationViews {
   /** Undefined when the policies cannot be told: nothing is allowed then. */
   readonly current: AuthorizationView | undefined;
 }
+
+/** The same, for those who act on a change. */
+export interface WatchedAuthorizationViews extends AuthorizationViews {
+  /** Calls `listener` after each change, until what it returns is called. */
+  subscribe(listener: () => void): () => void;
+}

@@ -69,8 +69,8 @@ const pipeCluster = (socket: string): Json => ({
   },
 });
 
-/** An Envoy that ends mutual TLS with its pod's SVID, and answers 200 with who called. */
-export function serverConfig(workloadSocket: string): Json {
+/** An Envoy that ends mutual TLS with its pod's SVID, and answers 200 with who called, if `filters` let it. */
+export function serverConfig(workloadSocket: string, filters: readonly Json[] = []): Json {
   const tls = {
     name: 'envoy.transport_sockets.tls',
     typed_config: {
@@ -87,7 +87,10 @@ export function serverConfig(workloadSocket: string): Json {
       headerValue('x-tls', '%DOWNSTREAM_TLS_VERSION%'),
     ],
   };
-  return bootstrap([listener(httpManager(route), { transportSocket: tls })], [pipeCluster(workloadSocket)]);
+  return bootstrap(
+    [listener(httpManager(route, filters), { transportSocket: tls })],
+    [pipeCluster(workloadSocket)],
+  );
 }
 
 /** An Envoy that takes plain HTTP and calls `port` with its pod's SVID over mutual TLS, a new connection each time. */

@@ -36,6 +36,8 @@ export interface EnvoyFilters {
   readonly connectionManager: Json;
   /** Filters for the front of a filter chain without HTTP, in order. */
   readonly network: readonly Json[];
+  /** The configuration of the one filter of each kind that enforces. */
+  readonly enforcing: Readonly<Record<'http' | 'network', Json>>;
   /** Where the keys of token issuers are fetched. */
   readonly clusters: readonly Json[];
   readonly verdicts: readonly Verdict[];
@@ -86,6 +88,7 @@ export function envoyFilters(
     http: [CANONICAL_PATH_FILTER, ...(jwt === undefined ? [] : [jwt]), ...http],
     connectionManager: HTTP_CONNECTION_MANAGER,
     network,
+    enforcing: { http: configOf(http), network: configOf(network) },
     clusters: jwt === undefined ? [] : keyClusters(issuers, options.trustedCa ?? DEFAULT_CA),
     verdicts: findings.verdicts(effective.policies),
     ...(instants.length === 0 ? {} : { until: Math.min(...instants) }),
@@ -169,6 +172,16 @@ function groupNode(group: EffectivePorts, build: Build): OnMatch {
   }
   node = rulesNode(entries(group.allow), 'ALLOW', node);
   return rulesNode(entries(group.deny), 'DENY', node) ?? last;
+}
+
+/** The configuration of the filter that comes last: the one that enforces. */
+const configOf = (filters: readonly Json[]): Json => filters.at(-1)?.['typed_config'] as Json;
+
+/** An RBAC filter's configuration that lets nothing through. */
+export function denyEverything(http: boolean, why: string): Json {
+  return rbacFilter(http, 'signet', { matcher: { on_no_match: answer(why, 'DENY') } })[
+    'typed_config'
+  ] as Json;
 }
 
 function rbacFilter(http: boolean, name: string, part: Json): Json {

@@ -11,7 +11,11 @@ export function envoyRenderer(options: EnvoyOptions = {}): Renderer {
   return {
     mesh: 'envoy',
     renderWorkload(workload, context) {
-      const { verdicts, until, ...filters } = envoyFilters(workload, context, options);
+      const { verdicts, until, http, connectionManager, network, clusters } = envoyFilters(
+        workload,
+        context,
+        options,
+      );
       const policies = context.set.concerning(workload).map(({ ref }) => ref);
       if (policies.length === 0 && context.set.defaultAction === 'Allow')
         return { objects: [], verdicts: [] };
@@ -20,7 +24,7 @@ export function envoyRenderer(options: EnvoyOptions = {}): Renderer {
         apiVersion: 'v1',
         kind: 'ConfigMap',
         metadata: objectMetadata(name, workload.namespace, policies),
-        data: { 'filters.yaml': stringify(filters) },
+        data: { 'filters.yaml': stringify({ http, connectionManager, network, clusters }) },
       };
       return { objects: [object], verdicts, ...(until === undefined ? {} : { until }) };
     },
