@@ -61,7 +61,7 @@ export function blockHolds({ bytes, prefix }: IpBlock, address: IpBytes): boolea
   return true;
 }
 
-function formatIpAddress(bytes: IpBytes): string {
+export function formatIpAddress(bytes: IpBytes): string {
   if (bytes.length === 4) return bytes.join('.');
   return Array.from({ length: 8 }, (_, index) =>
     (((bytes[index * 2] ?? 0) << 8) | (bytes[index * 2 + 1] ?? 0)).toString(16),

@@ -88,7 +88,10 @@ export async function askIstio(
   return asked;
 }
 
-function istioWorkload(target: InventoryWorkload, aliases: readonly string[] | undefined): IstioWorkload {
+export function istioWorkload(
+  target: InventoryWorkload,
+  aliases: readonly string[] | undefined,
+): IstioWorkload {
   return {
     namespace: target.namespace,
     serviceAccount: target.serviceAccount,
@@ -101,7 +104,7 @@ function istioWorkload(target: InventoryWorkload, aliases: readonly string[] | u
 }
 
 /** HTTP takes the blanks around a header's value away; a connection without HTTP shows no token. */
-function asSent({ token, ...rest }: AccessRequest): AccessRequest {
+export function asSent({ token, ...rest }: AccessRequest): AccessRequest {
   const { http } = rest;
   if (http === undefined) return rest;
   const request = token === undefined ? rest : { ...rest, token };
@@ -113,14 +116,14 @@ function asSent({ token, ...rest }: AccessRequest): AccessRequest {
 }
 
 /** What the workload sees: Envoy resolves dot segments, as browsers do. */
-function asSeen(request: AccessRequest): AccessRequest {
+export function asSeen(request: AccessRequest): AccessRequest {
   const { http } = request;
   if (http === undefined || normalisePath(http.path).ok || !http.path.startsWith('/')) return request;
   const { pathname, search } = new URL(`http://host${http.path}`);
   return { ...request, http: { ...http, path: `${pathname}${search}` } };
 }
 
-function istioRequest({ source, port, sourceIp, http, token }: AccessRequest): IstioRequest {
+export function istioRequest({ source, port, sourceIp, http, token }: AccessRequest): IstioRequest {
   return {
     ...(source === undefined ? {} : { source }),
     ...(port === undefined ? {} : { port }),
