@@ -52,24 +52,18 @@ export function contextOf(
   return { set, inventory: INVENTORY, time: Date.UTC(2026, 0, 7), zones: new ZoneClock(), issuers };
 }
 
-/** A listener `http` and a listener `raw` in front of the workload. */
-export function targetListeners(
+/** A bootstrap with a listener `http` and a listener `raw` in front of the workload. */
+export function targetConfig(
   context: RenderContext,
   tls: Json | undefined,
   options: EnvoyFiltersOptions = { port: 8080 },
-): readonly Json[] {
+): Json {
   const filters = envoyFilters(TARGET, context, options);
   const place = tls === undefined ? {} : { transportSocket: tls };
   const manager = httpManager(answerHello, filters.http, { ...filters.connectionManager });
-  return [
+  const listeners = [
     listener(manager, { name: 'http', ...place }),
     listener(echo, { name: 'raw', ...place, networkFilters: filters.network }),
   ];
+  return bootstrap(listeners, filters.clusters);
 }
-
-/** A bootstrap with these. */
-export const targetConfig = (
-  context: RenderContext,
-  tls: Json | undefined,
-  options?: EnvoyFiltersOptions,
-): Json => bootstrap(targetListeners(context, tls, options));

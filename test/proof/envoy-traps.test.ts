@@ -1,6 +1,11 @@
 import { afterEach, beforeAll, describe, expect, it } from '@jest/globals';
 import { createHmac } from 'node:crypto';
 import { once } from 'node:events';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
 import { exportJWK, generateKeyPair as generateTokenKeys, SignJWT } from 'jose';
 import { envoyRenderer } from '../../src/access/mesh/envoy/renderer.js';
 import { render, type RenderContext, type RenderedIssuer } from '../../src/access/mesh/renderer.js';
@@ -151,7 +156,7 @@ const anyone = [{ anyone: true }] as const;
       expect([uris, await status({ source: await certificate(uris) })]).toEqual([uris, 403]);
   });
 
-  it('trap 15: a policy without rules denies everything, and one that is broken too', async () => {
+  it('trap 15: a policy without rules denies everything', async () => {
     await serve(contextOf([policy('p', [])]));
     expect(await status({ source: ORDERS })).toBe(403);
     expect(await client.echoes({ port: envoy.port('raw'), source: ORDERS })).toBe(false);
@@ -341,6 +346,40 @@ const anyone = [{ anyone: true }] as const;
       'garbage',
     ])
       expect([401, 403]).toContain(await ask('/open', token));
+  });
+
+  it('fetches the keys of an issuer', async () => {
+    const { privateKey, publicKey } = await generateTokenKeys('ES256');
+    const keys = createServer((_, response) => {
+      void exportJWK(publicKey).then((jwk) =>
+        response.end(JSON.stringify({ keys: [{ ...jwk, kid: 'k', alg: 'ES256' }] })),
+      );
+    });
+    closers.push(() => keys.close());
+    await new Promise<void>((resolve) => keys.listen(0, '127.0.0.1', resolve));
+    const { port } = keys.address() as AddressInfo;
+    const rule = { from: anyone, when: { token: { subjects: ['ann'] } } };
+    const issuer = { issuer: 'https://id.example', jwksUri: `http://127.0.0.1:${port}/keys` };
+    await serve(contextOf([policy('p', [rule])], [issuer]));
+    const ask = async (sub: string): Promise<number> => {
+      const claims = new SignJWT({ iss: 'https://id.example', sub }).setProtectedHeader({
+        alg: 'ES256',
+        kid: 'k',
+      });
+      const token = await claims.setExpirationTime('1h').sign(privateKey);
+      return status({ source: ORDERS, headers: [['authorization', `Bearer ${token}`]] });
+    };
+    expect([await ask('ann'), await ask('bob'), await status({ source: ORDERS })]).toEqual([200, 403, 403]);
+
+    // Over TLS against an authority of its own, as far as Envoy tells without calling.
+    const trustedCa = join(mkdtempSync(join(tmpdir(), 'ca-')), 'ca.pem');
+    closers.push(() => rmSync(dirname(trustedCa), { recursive: true }));
+    writeFileSync(trustedCa, encodePem('CERTIFICATE', authority.der));
+    const secure = contextOf(
+      [policy('p', [rule])],
+      [{ issuer: 'https://id.example', jwksUri: 'https://id.example/keys' }],
+    );
+    expect(await validateConfig(targetConfig(secure, tls, { port: 8080, trustedCa }))).toBe('');
   });
 
   it('writes configuration that Envoy takes as it is, in one ConfigMap for each workload', async () => {

@@ -1,6 +1,9 @@
 import { afterAll, beforeAll, describe, expect, it, jest } from '@jest/globals';
 import { readFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
+import { parse } from 'yaml';
 import { runGo } from '../e2e/support/clients.js';
 import { serverConfig, startEnvoy, type Envoy } from '../e2e/support/envoy.js';
 import { identity, namespace, pod, writeResources } from '../e2e/support/resources.js';
@@ -125,6 +128,27 @@ const front = (paths: readonly unknown[]): Json => ({
       await until('a refusal', async () => (await get(mine, '/short')).status === 403);
       expect(Date.now()).toBeGreaterThanOrEqual(Date.parse(end));
       expect(mine.isOpen()).toBe(true);
+    });
+
+    it('runs with the bootstrap of the documentation', async () => {
+      const page = readFileSync(new URL('../../docs/policy/envoy.md', import.meta.url), 'utf8');
+      const workload = createServer((_, response) => response.end('from the workload'));
+      scope.onEnd(() => void workload.close());
+      await new Promise<void>((resolve) => workload.listen(0, '127.0.0.1', resolve));
+      const { port } = workload.address() as AddressInfo;
+      const text = (/```yaml\n([^]*?)```/.exec(page)?.[1] ?? '')
+        .replace('/path/to/the/pods/api.sock', server.socket('back'))
+        .replace('address: 0.0.0.0, port_value: 8443', 'address: 127.0.0.1, port_value: 0')
+        .replace('port_value: 8080', `port_value: ${port}`);
+      writePolicy(policyOf([front([{ exact: '/open' }])]));
+      const documented = await startEnvoy(scope, parse(text) as Json);
+      const ask = async (source: Credentials, path: string): Promise<HttpAnswer> =>
+        get(httpConnection(await client.connect({ port: documented.port, source })), path);
+      await until('the policy', async () => (await ask(own, '/open')).status === 200);
+      expect(await ask(own, '/open')).toMatchObject({ status: 200, body: 'from the workload' });
+      expect((await ask(other, '/open')).status).toBe(403);
+      for (const path of ['/x/../open', '//open', '/open/..;/', '/%6fpen'])
+        expect((await ask(own, path)).status).toBe(403);
     });
 
     it('goes on with the last filters while Signet is down', async () => {
