@@ -431,6 +431,40 @@ function valuesOf(objects: readonly unknown[], field: string): readonly unknown[
     expect(rendered([later]).until).toBe(Date.UTC(2027, 0, 1));
   });
 
+  it('opens nothing on a workload that has the labels of another, where labels cannot tell them apart', async () => {
+    const canary = {
+      ...web,
+      name: 'canary',
+      serviceAccount: 'canary',
+      labels: { app: 'web', track: 'canary' },
+    };
+    const of = (account: string, rules: readonly RuleInput[], ports?: readonly number[]): PolicyInput => ({
+      ...policy(rules, {
+        target: { serviceAccountNames: [account], ...(ports === undefined ? {} : { ports }) },
+      }),
+      metadata: { name: account, namespace: 'prod' },
+    });
+    const ported = of('web', [rule({ from: [{ spiffeIDs: [caller] }] })], [8080]);
+    const closed = of('canary', []);
+    for (const defaultAction of ['Deny', 'Allow'] as const) {
+      const rendering = rendered([ported, closed], { defaultAction, workloads: [web, canary] });
+      for (const workload of [web, canary]) {
+        const { labels, ports } = workload;
+        await istio.load({ namespace: 'prod', labels, trustDomain: 'td', ports }, toYaml(rendering.objects));
+        expect(await answers([{ source: caller }, { source: caller, port: 9000 }, {}])).toEqual([
+          'deny',
+          'deny',
+          'deny',
+        ]);
+      }
+      const verdict = rendering.verdicts.find(
+        ({ policy: ref, targets }) => ref.name === 'web' && targets?.includes('prod/web'),
+      );
+      expect(verdict).toMatchObject({ fidelity: 'Narrower' });
+      expect(verdict?.reasons[0]).toContain('prod/canary');
+    }
+  });
+
   it('splits what is longer than Istio takes into several objects', async () => {
     const rules = Array.from({ length: 600 }, (_, index) =>
       rule({ name: `r${index}`, from: [{ spiffeIDs: [id(`/ns/a/sa/x${index}`)] }] }),
