@@ -22,6 +22,10 @@ const times = [
   WORLD.now - 1,
   WORLD.now + 3_600_000,
   WORLD.now + 12 * 3_600_000,
+  // A login at the very end of its age, and one that is as far in the future as clocks may differ, and farther.
+  WORLD.now + 240_000,
+  WORLD.now - 120_000,
+  WORLD.now - 120_001,
   WORLD.now + 4 * 24 * 3_600_000,
   ...CHANGES.flatMap((text) => [Date.parse(text) - 1, Date.parse(text), Date.parse(text) + 5 * 3_600_000]),
 ];
@@ -33,9 +37,22 @@ const PLAIN: Partial<Language> = {
   modes: ['Enforce'],
   effects: ['Allow', 'Allow', 'Allow', 'Allow', 'Deny'],
 };
+const ONE_RULE: Partial<Language> = {
+  ...PLAIN,
+  principals: ['anyone'],
+  except: false,
+  roles: false,
+  maxPolicies: 2,
+  maxRules: 2,
+};
 const FEWER: readonly Partial<Language>[] = [
   { ...PLAIN, operations: ['ports'], roles: false },
   { ...PLAIN, when: [], except: false },
+  // One feature at a time, so that its corners are not hidden behind what else a rule asks for.
+  { ...ONE_RULE, operations: ['headers', 'query'], when: [] },
+  { ...ONE_RULE, operations: ['ports'], when: ['token'] },
+  { ...ONE_RULE, operations: ['actions'], when: ['attributes', 'cel'] },
+  { ...ONE_RULE, operations: ['ports'], when: ['sourcePosture', 'during', 'outside'] },
 ];
 
 /** What a run has seen, to show that it was worth something. */
@@ -60,13 +77,35 @@ export function disputes(count: number): fc.Arbitrary<Disputed> {
         worlds(language(), asked, count),
         ...FEWER.map((knobs) => worlds(language(knobs), asked, count)),
       ),
+      twists: fc.array(fc.nat({ max: TWISTS.length * 5 }), { minLength: count, maxLength: count }),
       defaultAction: fc.constantFrom('Allow' as const, 'Deny' as const),
       broken: fc.array(
         fc.integer({ max: 9, min: 0 }).map((dice) => dice === 0),
         { minLength: 5, maxLength: 5 },
       ),
     })
-    .map(({ world, defaultAction, broken }) => ({ ...world, defaultAction, broken }));
+    .map(({ world, defaultAction, broken, twists }) => ({
+      ...world,
+      requests: twisted(world.requests, twists),
+      defaultAction,
+      broken,
+    }));
+}
+
+/** What the world's own requests do not hold. */
+const TWISTS: readonly ((request: AccessRequest) => AccessRequest)[] = [
+  // The segments of a service account's ID, but for the first.
+  (request) => ({ ...request, source: 'spiffe://td/sn/a/sa/x' }),
+  ({ target, ...request }) => ({ ...request, target: { ...target, labels: {}, namespaceLabels: {} } }),
+  // Claims that cannot be compared, alone and among others.
+  ...[[{}], [{}, 'eng'], {}, null, []].map((department) => (request: AccessRequest) => ({
+    ...request,
+    token: { claims: { iss: 'https://issuer.example', sub: 'ann', department } },
+  })),
+];
+
+function twisted(list: readonly AccessRequest[], twists: readonly number[]): readonly AccessRequest[] {
+  return list.map((request, index) => TWISTS[twists[index] ?? TWISTS.length]?.(request) ?? request);
 }
 
 /** A rule that nobody can read: its target stays what it was. */

@@ -238,19 +238,21 @@ function comparison(operator: string, left: string | undefined, right: string | 
   return operator === 'LessThan' ? a < b : a <= b;
 }
 
-/** The expressions of policy-conditions.ts, read by a person; a missing attribute is not known. */
-const CEL: Readonly<Record<string, (attributes: Attributes) => Truth>> = {
-  'subject.department == "eng"': ({ subject }) => known(subject['department'], (value) => value === 'eng'),
-  'resource.owner == subject.id': ({ resource, subject }) =>
-    known(resource['owner'], (owner) => known(subject['id'], (id) => owner === id)),
-  'action.name in ["read", "GET"]': ({ action }) =>
-    known(action['name'], (name) => name === 'read' || name === 'GET'),
-  'has(subject.department) && subject.department != "law"': ({ subject }) =>
-    subject['department'] !== undefined && subject['department'] !== 'law',
+type Read = (name: string) => unknown;
+
+/** The expressions of policy-conditions.ts, read by a person; a missing attribute is not known, and null is missing. */
+const CEL: Readonly<Record<string, (read: Read) => Truth>> = {
+  'subject.department == "eng"': (read) => known([read('subject.department')], ([value]) => value === 'eng'),
+  'resource.owner == subject.id': (read) =>
+    known([read('resource.owner'), read('subject.id')], ([owner, id]) => owner === id),
+  'action.name in ["read", "GET"]': (read) =>
+    known([read('action.name')], ([name]) => name === 'read' || name === 'GET'),
+  'has(subject.department) && subject.department != "law"': (read) =>
+    read('subject.department') !== undefined && read('subject.department') !== 'law',
 };
 
-function known(value: unknown, holds: (value: unknown) => Truth): Truth {
-  return value === undefined ? undefined : holds(value);
+function known(values: readonly unknown[], holds: (values: readonly unknown[]) => boolean): Truth {
+  return values.includes(undefined) ? undefined : holds(values);
 }
 
 /** Whether all that a `when` says holds. */
@@ -273,7 +275,8 @@ export function whenMatches(when: WhenInput, request: AccessRequest): Truth {
       said(when.cel, (text) => {
         const read = CEL[text];
         if (read === undefined) throw new Error(`nobody has read ${text}`);
-        return read(attributesOf(request));
+        const attributes = attributesOf(request);
+        return read((name) => dig(attributes, name.split('.')));
       }),
     ],
     (truth) => truth,
