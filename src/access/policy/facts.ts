@@ -95,15 +95,20 @@ function shapeProblem(request: unknown): string | undefined {
     : "the application's request has no action and resource";
 }
 
+/** Workloads that were looked at: they are held on to, and looking at every label costs as much as an answer. */
+const targets = new WeakSet();
+
 function isTarget(value: unknown): boolean {
-  return (
-    isObject(value) &&
+  if (!isObject(value)) return false;
+  if (targets.has(value)) return true;
+  const right =
     isText(value['namespace']) &&
     isText(value['name']) &&
     isText(value['serviceAccount']) &&
-    isObject(value['labels']) &&
-    isObject(value['namespaceLabels'])
-  );
+    isLabels(value['labels']) &&
+    isLabels(value['namespaceLabels']);
+  if (right) targets.add(value);
+  return right;
 }
 
 function isHttp(value: unknown): boolean {
