@@ -33,9 +33,14 @@ export function admitByRules(
   const admission = admit(layersOf(group, counting), ability, inventory);
   for (const rule of admission.used) if (rule !== undefined) book.said(rule.policy, rule.rule);
   for (const { rule, reason } of admission.losses) {
-    if (rule !== undefined) book.lost(rule.policy, rule.rule, reason);
-    // What nobody's rule allows is narrowed by the denials that are taken away from it.
-    else for (const denial of denials(group)) book.lost(denial.policy, denial.rule, reason);
+    if (rule !== undefined) {
+      book.lost(rule.policy, rule.rule, reason);
+      continue;
+    }
+    // What the default allows is narrowed by the denials that are taken away from it, if there are any.
+    const denying = denials(group);
+    if (denying.length === 0) book.lostByDefault(reason);
+    for (const denial of denying) book.lost(denial.policy, denial.rule, reason);
   }
   return admission;
 }

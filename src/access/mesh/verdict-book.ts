@@ -17,6 +17,7 @@ interface Entry {
 export class VerdictBook {
   readonly #target: string;
   readonly #entries = new Map<Policy | Rule, Entry>();
+  readonly #byDefault = new Set<string>();
 
   constructor({ namespace, name }: InventoryWorkload) {
     this.#target = `${namespace}/${name}`;
@@ -42,14 +43,24 @@ export class VerdictBook {
     this.#entry(policy, rule).conditions.add(reason);
   }
 
+  /** Something is lost of what no rule speaks of. */
+  lostByDefault(reason: string): void {
+    this.#byDefault.add(reason);
+  }
+
   verdicts(): readonly Verdict[] {
-    return [...this.#entries.values()].map(({ policy, rule, losses, conditions, said }) => ({
-      policy: policy.ref,
-      ...(rule === undefined ? {} : { rule: rule.name }),
-      fidelity: losses.size === 0 ? 'Exact' : said ? 'Narrower' : 'Unsupported',
-      reasons: [...losses, ...conditions],
-      targets: [this.#target],
-    }));
+    return [...this.#entries.values()].map(({ policy, rule, losses, conditions, said }) => {
+      const byDefault = rule === undefined ? this.#byDefault : [];
+      const narrower = said || (losses.size === 0 && rule === undefined && this.#byDefault.size > 0);
+      const lost = new Set([...losses, ...byDefault]);
+      return {
+        policy: policy.ref,
+        ...(rule === undefined ? {} : { rule: rule.name }),
+        fidelity: lost.size === 0 ? 'Exact' : narrower ? 'Narrower' : 'Unsupported',
+        reasons: [...lost, ...conditions],
+        targets: [this.#target],
+      };
+    });
   }
 
   #entry(policy: Policy, rule: Rule | undefined): Entry {

@@ -9,6 +9,7 @@ import { objectMetadata } from '../objects.js';
 import { selectionOf, type Selection } from '../pod-selector.js';
 import type { KubernetesObject, RenderContext, RenderedPart, Renderer } from '../renderer.js';
 import { VerdictBook } from '../verdict-book.js';
+import { CLOSED, closeAll, entangled, groupOf, openEntries, type EntryWords } from '../workload-rules.js';
 import { httpCells } from './cells.js';
 import { identityForm } from './identities.js';
 import { authorization, routes, serverName, type PortNames, type RouteApi } from './objects.js';
@@ -51,19 +52,12 @@ export function linkerdRenderer(options: LinkerdOptions = {}): Renderer {
       const effective = effectivePolicy(context.set, workload, context.time, context.zones);
       const book = new VerdictBook(workload);
       const enforced = effective.policies.filter(({ mode }) => mode === 'Enforce');
-      openEntries(workload, effective.policies, book);
+      openEntries(workload, effective.policies, wordsOf(workload), book);
       const selection = selectionOf(workload, context.inventory);
-      const twin = selection.twins.find((other) => !isAlike(workload, other, context));
+      const twin = entangled(workload, selection, true, context);
       if (twin !== undefined) {
-        for (const policy of enforced) {
-          book.lost(
-            policy,
-            undefined,
-            `pods of ${twin.namespace}/${twin.name} carry the same labels, so both are closed; give them a label each`,
-          );
-          for (const rule of policy.rules)
-            book.lost(policy, rule, 'the workload is closed, since another carries the same labels');
-        }
+        const reason = `pods of ${twin.namespace}/${twin.name} carry the same labels, so both are closed; give each a label of its own`;
+        closeAll(enforced, reason, book);
       }
       const objects = workload.ports.flatMap((port) => {
         const names: PortNames = {
@@ -86,7 +80,20 @@ export function linkerdRenderer(options: LinkerdOptions = {}): Renderer {
   };
 }
 
-const CLOSED: EffectivePorts = { ports: 'others', deny: [], allow: [], fallback: 'Deny' };
+/** What is said of every policy. */
+function wordsOf({ ports }: InventoryWorkload): EntryWords {
+  const http =
+    'paths in another spelling than the canonical one are denied, and so are methods that HTTPRoute does not know; the request target "*" of OPTIONS is let through with "/"';
+  return {
+    audit:
+      'mode: Audit: Linkerd audits whole Servers only, and lets everything through meanwhile, so it is not rendered',
+    conditions: [
+      'ports that the workload does not declare follow config.linkerd.io/default-inbound-policy; set it to "deny" on the namespace',
+      ...(ports.some(({ protocol }) => protocol !== 'tcp') ? [http] : []),
+    ],
+    strayPorts: 'so there is no Server for it',
+  };
+}
 
 interface PortPart {
   readonly port: WorkloadPort;
@@ -156,73 +163,6 @@ function server(
     metadata: objectMetadata(serverName(names), names.namespace, names.policies),
     spec: { podSelector: selector, port, proxyProtocol: PROTOCOLS[protocol], accessPolicy: 'deny' },
   };
-}
-
-function groupOf(groups: readonly EffectivePorts[], port: number): EffectivePorts {
-  return (
-    groups.find(({ ports }) => ports !== 'others' && ports.includes(port)) ??
-    groups.find(({ ports }) => ports === 'others') ??
-    CLOSED
-  );
-}
-
-/** Whether two workloads that no selector tells apart are ruled alike, so that either's objects may hold for both. */
-function isAlike(a: InventoryWorkload, b: InventoryWorkload, { set }: RenderContext): boolean {
-  const mine = set.concerning(a);
-  const others = set.concerning(b);
-  return (
-    mine.length === others.length &&
-    mine.every((policy, index) => policy === others[index]) &&
-    JSON.stringify([a.ports, a.probes]) === JSON.stringify([b.ports, b.probes])
-  );
-}
-
-/** Every policy and rule has a verdict. */
-function openEntries(workload: InventoryWorkload, policies: readonly Policy[], book: VerdictBook): void {
-  const declared = new Set(workload.ports.map(({ port }) => port));
-  const speaksHttp = workload.ports.some(({ protocol }) => protocol !== 'tcp');
-  for (const policy of policies) {
-    if (policy.mode === 'Audit') {
-      book.lost(
-        policy,
-        undefined,
-        'mode: Audit: Linkerd audits whole Servers only, and lets everything through meanwhile, so it is not rendered',
-      );
-      continue;
-    }
-    if (policy.problems !== undefined) {
-      book.lost(
-        policy,
-        undefined,
-        'the policy could not be compiled, so everything that reaches its tier is denied',
-      );
-    }
-    book.condition(
-      policy,
-      undefined,
-      'ports that the workload does not declare follow config.linkerd.io/default-inbound-policy; set it to "deny" on the namespace',
-    );
-    if (speaksHttp) {
-      book.condition(
-        policy,
-        undefined,
-        'paths in another spelling than the canonical one are denied, and so are methods that HTTPRoute does not know; the request target "*" of OPTIONS is let through with "/"',
-      );
-    }
-    for (const rule of policy.rules) {
-      book.open(policy, rule);
-      const ports = (rule.to ?? []).flatMap((operation) =>
-        operation.kind === 'network' ? (operation.ports ?? []) : [],
-      );
-      const stray = [...ports, ...(policy.target.ports ?? [])].filter((port) => !declared.has(port));
-      if (stray.length === 0) continue;
-      book.lost(
-        policy,
-        rule,
-        `ports: the workload declares no port ${[...new Set(stray)].join(', ')}, so there is no Server for it`,
-      );
-    }
-  }
 }
 
 function readNetworks(texts: readonly string[]): Grant['networks'] {
