@@ -14,7 +14,7 @@ describe('the evaluator', () => {
       fc.property(disputes(12), (dispute) => {
         compare(dispute, seen);
       }),
-      { numRuns: 1000 },
+      { numRuns: 2000 },
     );
     // Every way to decide must be common, or the comparison proves little.
     for (const by of ['allow', 'deny', 'closed', 'default', 'request'] as const) {

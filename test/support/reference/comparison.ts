@@ -77,6 +77,7 @@ export function disputes(count: number): fc.Arbitrary<Disputed> {
         worlds(language(), asked, count),
         ...FEWER.map((knobs) => worlds(language(knobs), asked, count)),
       ),
+      thin: fc.option(fc.nat({ max: 1000 }), { nil: undefined }),
       twists: fc.array(fc.nat({ max: TWISTS.length * 5 }), { minLength: count, maxLength: count }),
       defaultAction: fc.constantFrom('Allow' as const, 'Deny' as const),
       broken: fc.array(
@@ -84,8 +85,9 @@ export function disputes(count: number): fc.Arbitrary<Disputed> {
         { minLength: 5, maxLength: 5 },
       ),
     })
-    .map(({ world, defaultAction, broken, twists }) => ({
+    .map(({ world, defaultAction, broken, twists, thin }) => ({
       ...world,
+      inputs: thin === undefined ? world.inputs : world.inputs.map((policy) => thinned(policy, thin)),
       requests: twisted(world.requests, twists),
       defaultAction,
       broken,
@@ -106,6 +108,20 @@ const TWISTS: readonly ((request: AccessRequest) => AccessRequest)[] = [
 
 function twisted(list: readonly AccessRequest[], twists: readonly number[]): readonly AccessRequest[] {
   return list.map((request, index) => TWISTS[twists[index] ?? TWISTS.length]?.(request) ?? request);
+}
+
+/** The same rules, of whose tokens and operations one field is left: what asks for much hardly ever matches. */
+function thinned(policy: PolicyInput, which: number): PolicyInput {
+  const one = <T extends object>(value: T): T =>
+    Object.fromEntries(Object.entries(value).filter((_, index, all) => index === which % all.length)) as T;
+  const rules = policy.spec.rules.map((rule) => ({
+    ...rule,
+    ...(rule.when?.token === undefined ? {} : { when: { token: one(rule.when.token) } }),
+    ...(rule.to === undefined
+      ? {}
+      : { to: rule.to.map(({ http, ...rest }) => (http === undefined ? rest : { http: one(http) })) }),
+  }));
+  return { ...policy, spec: { ...policy.spec, rules } };
 }
 
 /** A rule that nobody can read: its target stays what it was. */
