@@ -1,7 +1,11 @@
 import { ciliumRenderer } from '../access/mesh/cilium/renderer.js';
 import { envoyRenderer } from '../access/mesh/envoy/renderer.js';
+import { gatewayRenderer } from '../access/mesh/gateway/renderer.js';
 import { istioRenderer } from '../access/mesh/istio/renderer.js';
+import { kumaRenderer } from '../access/mesh/kuma/renderer.js';
+import { linkerdRenderer } from '../access/mesh/linkerd/renderer.js';
 import { networkPolicyRenderer } from '../access/mesh/networkpolicy/renderer.js';
+import { opaRenderer } from '../access/mesh/opa/renderer.js';
 import type { Renderer } from '../access/mesh/renderer.js';
 
 /** Options of the command line that are about one mesh; the others take no notice. */
@@ -11,6 +15,10 @@ export interface MeshOptions {
   readonly ambient?: true;
   /** Of NetworkPolicy. */
   readonly outerLayer?: true;
+  /** Of Linkerd. */
+  readonly linkerdNamespace?: string;
+  readonly linkerdTrustDomain?: string;
+  readonly probeNetwork?: readonly string[];
 }
 
 const RENDERERS: Readonly<Record<string, (options: MeshOptions) => Renderer>> = {
@@ -23,6 +31,15 @@ const RENDERERS: Readonly<Record<string, (options: MeshOptions) => Renderer>> = 
   networkpolicy: ({ outerLayer }) =>
     networkPolicyRenderer(outerLayer === true ? { assumeHttpEnforcedElsewhere: true } : {}),
   cilium: () => ciliumRenderer(),
+  linkerd: ({ linkerdNamespace, linkerdTrustDomain, probeNetwork }) =>
+    linkerdRenderer({
+      ...(linkerdNamespace === undefined ? {} : { controlPlaneNamespace: linkerdNamespace }),
+      ...(linkerdTrustDomain === undefined ? {} : { identityTrustDomain: linkerdTrustDomain }),
+      ...(probeNetwork === undefined ? {} : { probeNetworks: probeNetwork }),
+    }),
+  kuma: () => kumaRenderer(),
+  gateway: () => gatewayRenderer(),
+  opa: () => opaRenderer(),
 };
 
 /** The meshes that policies can be rendered for. */

@@ -5,10 +5,12 @@ import { caCommand } from './commands/ca.js';
 import { diffCommand } from './commands/diff.js';
 import { explainCommand } from './commands/explain.js';
 import { graphCommand } from './commands/graph.js';
+import { importCommand } from './commands/import.js';
 import { jwtCommand } from './commands/jwt.js';
 import { lintCommand } from './commands/lint.js';
 import { renderCommand } from './commands/render.js';
 import { resourcesCommand } from './commands/resources.js';
+import { suggestCommand } from './commands/suggest.js';
 import { svidCommand } from './commands/svid.js';
 import { testCommand } from './commands/test.js';
 import { EXIT, ExitWith, type CliIo } from './io.js';
@@ -59,6 +61,8 @@ export function buildProgram(io: CliIo, version: string, extra: readonly Command
     diffCommand(io),
     graphCommand(io),
     renderCommand(io),
+    importCommand(io),
+    suggestCommand(io),
   ];
   for (const command of commands) program.addCommand(inherit(command, program));
   return program;

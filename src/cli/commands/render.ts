@@ -36,6 +36,12 @@ export function renderCommand(io: CliIo): Command {
       '--outer-layer',
       'networkpolicy: a mesh behind it enforces HTTP and the rest, so open what that needs',
     )
+    .option('--linkerd-namespace <namespace>', 'linkerd: where its control plane is; linkerd unless said')
+    .option('--linkerd-trust-domain <name>', 'linkerd: its own trust domain; cluster.local unless said')
+    .option(
+      '--probe-network <block...>',
+      "linkerd: addresses that the kubelets' probes come from; HTTP probes are denied without",
+    )
     .option('--strict', 'exit code 1 unless every verdict is exact')
     .addOption(timeOption())
     .addOption(trustDomainOption())
