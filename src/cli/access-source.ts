@@ -1,6 +1,7 @@
 import { Option } from 'commander';
 import { resolve } from 'node:path';
 import type { RenderedIssuer } from '../access/mesh/renderer.js';
+import { parseInstant } from '../access/policy/scalar.js';
 import { readAccessView, type AccessView } from '../cluster/access-view.js';
 import { findTrustDomain, trustDomainSettings } from '../cluster/trust-domain.js';
 import { SignetError } from '../lib/errors.js';
@@ -83,8 +84,8 @@ export async function openAccessSource(
 /** The instant that `--at` names, in milliseconds; now unless said. */
 export function instantOf(io: CliIo, at: string | undefined): number {
   if (at === undefined) return io.clock.now();
-  const time = /^\d{4}-\d{2}-\d{2}T/.test(at) ? Date.parse(at) : Number.NaN;
-  if (Number.isNaN(time)) {
+  const time = parseInstant(at);
+  if (time === undefined) {
     throw new SignetError('TimeInvalid', `--at ${at} is no instant; write one such as 2026-01-31T09:00:00Z`);
   }
   return time;

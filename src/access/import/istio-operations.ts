@@ -73,7 +73,7 @@ function combine({ methods, paths, hosts, ports }: Parts): readonly OperationInp
   );
 }
 
-/** undefined: any; an empty list: none. */
+/** The methods that values name: undefined where they name any, an empty list where none that there is. */
 function methodsOf(values: readonly string[], bound: Bound, reading: Reading): readonly string[] | undefined {
   if (values.length === 0) return undefined;
   const methods = new Set<string>();

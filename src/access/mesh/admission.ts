@@ -1,5 +1,6 @@
+import { appendTo } from '../../lib/append-to.js';
 import { parseSpiffeId, type SpiffeId } from '../../identity/spiffe/id.js';
-import { namespaceOf } from '../policy/spiffe-namespace.js';
+import { namespaceOf, serviceAccountUri } from '../policy/spiffe-namespace.js';
 import type { IpBlock, Principal, Source, SourceMatch } from '../policy/model.js';
 import type { Inventory } from './inventory.js';
 import { coversBlock, EVERYWHERE } from './ip-regions.js';
@@ -235,7 +236,7 @@ function names(principal: Principal, id: SpiffeId): boolean {
     case 'namespace':
       return id.trustDomain === principal.trustDomain && namespaceOf(id.path) === principal.namespace;
     case 'serviceAccount':
-      return id.uri === uriOf(principal);
+      return id.uri === serviceAccountUri(principal);
   }
 }
 
@@ -260,17 +261,13 @@ function explicit(principal: Principal): readonly SpiffeId[] | undefined {
     case 'identity':
       return principal.uris.map((uri) => parseSpiffeId(uri));
     case 'serviceAccount':
-      return [parseSpiffeId(uriOf(principal))];
+      return [parseSpiffeId(serviceAccountUri(principal))];
     case 'namespace':
     case 'trustDomain':
     case 'authenticated':
     case 'anyone':
       return undefined;
   }
-}
-
-function uriOf(principal: Extract<Principal, { readonly kind: 'serviceAccount' }>): string {
-  return `spiffe://${principal.trustDomain}/ns/${principal.namespace}/sa/${principal.serviceAccount}`;
 }
 
 /** Blocks without what lies in others; undefined stays undefined (everywhere) where there is nothing to take away. */
@@ -296,9 +293,9 @@ class KnownIds {
     const uris = new Set(inventory.workloads.flatMap(({ spiffeIds }) => spiffeIds));
     this.#all = [...uris].map((uri) => parseSpiffeId(uri));
     for (const id of this.#all) {
-      append(this.#byTrustDomain, id.trustDomain, id);
+      appendTo(this.#byTrustDomain, id.trustDomain, id);
       const namespace = namespaceOf(id.path);
-      if (namespace !== undefined) append(this.#byNamespace, `${id.trustDomain}/${namespace}`, id);
+      if (namespace !== undefined) appendTo(this.#byNamespace, `${id.trustDomain}/${namespace}`, id);
     }
   }
 
@@ -317,12 +314,6 @@ class KnownIds {
         return explicit(principal) ?? [];
     }
   }
-}
-
-function append(map: Map<string, SpiffeId[]>, key: string, id: SpiffeId): void {
-  const list = map.get(key);
-  if (list === undefined) map.set(key, [id]);
-  else list.push(id);
 }
 
 const caches = new WeakMap<Inventory, KnownIds>();

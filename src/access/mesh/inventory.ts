@@ -1,5 +1,6 @@
+import { appendTo } from '../../lib/append-to.js';
 import { parseSpiffeId } from '../../identity/spiffe/id.js';
-import { namespaceOf } from '../policy/spiffe-namespace.js';
+import { namespaceOf, serviceAccountUri } from '../policy/spiffe-namespace.js';
 import type { Principal, Target, TargetWorkload } from '../policy/model.js';
 import { selects } from '../policy/selector.js';
 
@@ -82,10 +83,8 @@ export function createInventory(content: InventoryContent): Inventory {
           return holdersOf(principal.uri);
         case 'identity':
           return union(principal.uris.map(holdersOf));
-        case 'serviceAccount': {
-          const { trustDomain, namespace, serviceAccount } = principal;
-          return holdersOf(`spiffe://${trustDomain}/ns/${namespace}/sa/${serviceAccount}`);
-        }
+        case 'serviceAccount':
+          return holdersOf(serviceAccountUri(principal));
         case 'namespace':
           return where(
             ({ trustDomain, path }) =>
@@ -104,11 +103,7 @@ function group(
 ): ReadonlyMap<string, readonly InventoryWorkload[]> {
   const groups = new Map<string, InventoryWorkload[]>();
   for (const workload of workloads) {
-    for (const key of keysOf(workload)) {
-      const list = groups.get(key);
-      if (list === undefined) groups.set(key, [workload]);
-      else list.push(workload);
-    }
+    for (const key of keysOf(workload)) appendTo(groups, key, workload);
   }
   return groups;
 }

@@ -1,5 +1,6 @@
+import { appendTo } from '../../lib/append-to.js';
 import { parseSpiffeId } from '../../identity/spiffe/id.js';
-import { namespaceOf } from '../policy/spiffe-namespace.js';
+import { namespaceOf, serviceAccountUri } from '../policy/spiffe-namespace.js';
 import type { LabelRequirement, Principal } from '../policy/model.js';
 import type { Inventory, InventoryWorkload } from './inventory.js';
 
@@ -114,10 +115,8 @@ export function createPodIndex(inventory: Inventory, view: PodView): PodIndex {
           return holders(principal.uri);
         case 'identity':
           return [...new Set(principal.uris.flatMap(holders))];
-        case 'serviceAccount': {
-          const { trustDomain, namespace, serviceAccount } = principal;
-          return holders(`spiffe://${trustDomain}/ns/${namespace}/sa/${serviceAccount}`);
-        }
+        case 'serviceAccount':
+          return holders(serviceAccountUri(principal));
         case 'namespace':
           return holders(`ns ${principal.trustDomain}/${principal.namespace}`);
         case 'trustDomain':
@@ -178,8 +177,8 @@ class LabelLookup {
 
   constructor(classes: readonly PodClass[]) {
     for (const pods of classes) {
-      append(this.#byNamespace, this.#place(pods), pods);
-      for (const label of Object.entries(pods.labels)) append(this.#byLabel, this.#key(pods, label), pods);
+      appendTo(this.#byNamespace, this.#place(pods), pods);
+      for (const label of Object.entries(pods.labels)) appendTo(this.#byLabel, this.#key(pods, label), pods);
     }
   }
 
@@ -202,12 +201,6 @@ class LabelLookup {
   #key(pods: PodClass, label: readonly [string, string]): string {
     return JSON.stringify([this.#place(pods), label]);
   }
-}
-
-function append(map: Map<string, PodClass[]>, key: string, pods: PodClass): void {
-  const list = map.get(key);
-  if (list === undefined) map.set(key, [pods]);
-  else list.push(pods);
 }
 
 const LABEL_VALUE = /^(?:[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?$/;

@@ -61,8 +61,7 @@ function tooDear(cost: number): CelProblem {
 
 function check(expr: Expr, scope: Scope): Part {
   const { exprKind } = expr;
-  // What a later version of the library adds is refused.
-  // eslint-disable-next-line @typescript-eslint/switch-exhaustiveness-check
+  // eslint-disable-next-line @typescript-eslint/switch-exhaustiveness-check -- what a later library adds is refused
   switch (exprKind.case) {
     case 'constExpr':
       return constant(exprKind.value.constantKind);
@@ -120,8 +119,7 @@ function isEnvironment(expr: Expr | undefined): boolean {
 }
 
 function constant(kind: Extract<Expr['exprKind'], { case: 'constExpr' }>['value']['constantKind']): Part {
-  // No text of an expression gives the others.
-  // eslint-disable-next-line @typescript-eslint/switch-exhaustiveness-check
+  // eslint-disable-next-line @typescript-eslint/switch-exhaustiveness-check -- no text of an expression gives the others
   switch (kind.case) {
     case 'boolValue':
       return { type: 'bool', cost: 1, size: 1 };

@@ -3,6 +3,7 @@ import { parseIpAddress, type IpBytes } from '../../lib/ip-address.js';
 import { decisionAttributes } from './attributes.js';
 import { normaliseHttp, type NormalHttp } from './http.js';
 import type { AccessRequest, DecisionAttributes } from './model.js';
+import { isRecord } from './read.js';
 import { namespaceOf } from './spiffe-namespace.js';
 import { parseQuery, type Query } from './values.js';
 
@@ -69,16 +70,14 @@ export function readFacts(request: AccessRequest): Facts | { readonly refused: s
 /** The end of what a Date can say; beyond it, no clock shows anything. */
 const MAX_TIME = 8.64e15;
 
-const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
-  typeof value === 'object' && value !== null && !Array.isArray(value);
 const isText = (value: unknown): boolean => typeof value === 'string';
 const absentOr = (value: unknown, holds: (value: unknown) => boolean): boolean =>
   value === undefined || holds(value);
-const isLabels = (value: unknown): boolean => isObject(value) && Object.values(value).every(isText);
+const isLabels = (value: unknown): boolean => isRecord(value) && Object.values(value).every(isText);
 
 /** What a caller without types may have given; undefined when all is as its type says. */
 function shapeProblem(request: unknown): string | undefined {
-  if (!isObject(request)) return 'the request is no object';
+  if (!isRecord(request)) return 'the request is no object';
   const { source, sourceIp, sourceWorkload, target, port, http, token, application, time } = request;
   if (!absentOr(source, isText)) return 'the source is no text';
   if (typeof time !== 'number' || !(Math.abs(time) <= MAX_TIME)) return 'the time is not known';
@@ -86,7 +85,7 @@ function shapeProblem(request: unknown): string | undefined {
   if (!absentOr(port, Number.isInteger)) return 'the port is no number';
   if (!absentOr(sourceIp, isText)) return 'the address of the source is no text';
   if (!absentOr(http, isHttp)) return 'the HTTP part has no method and path';
-  if (token !== null && !absentOr(token, (value) => isObject(value) && isObject(value['claims']))) {
+  if (token !== null && !absentOr(token, (value) => isRecord(value) && isRecord(value['claims']))) {
     return 'the token has no claims';
   }
   if (!absentOr(sourceWorkload, isSourceWorkload)) return 'the calling workload is no workload';
@@ -99,7 +98,7 @@ function shapeProblem(request: unknown): string | undefined {
 const targets = new WeakSet();
 
 function isTarget(value: unknown): boolean {
-  if (!isObject(value)) return false;
+  if (!isRecord(value)) return false;
   if (targets.has(value)) return true;
   const right =
     isText(value['namespace']) &&
@@ -113,17 +112,17 @@ function isTarget(value: unknown): boolean {
 
 function isHttp(value: unknown): boolean {
   return (
-    isObject(value) &&
+    isRecord(value) &&
     isText(value['method']) &&
     isText(value['path']) &&
     absentOr(value['host'], isText) &&
-    absentOr(value['headers'], isObject)
+    absentOr(value['headers'], isRecord)
   );
 }
 
 function isSourceWorkload(value: unknown): boolean {
   return (
-    isObject(value) &&
+    isRecord(value) &&
     isLabels(value['labels']) &&
     absentOr(value['images'], (images) => Array.isArray(images) && images.every(isText)) &&
     absentOr(value['privileged'], (flag) => typeof flag === 'boolean')
@@ -132,19 +131,19 @@ function isSourceWorkload(value: unknown): boolean {
 
 function isEntity(value: unknown): boolean {
   return (
-    isObject(value) && isText(value['type']) && isText(value['id']) && absentOr(value['properties'], isObject)
+    isRecord(value) && isText(value['type']) && isText(value['id']) && absentOr(value['properties'], isRecord)
   );
 }
 
 function isApplication(value: unknown): boolean {
-  if (!isObject(value)) return false;
+  if (!isRecord(value)) return false;
   const { subject, action, resource, context } = value;
   return (
     absentOr(subject, isEntity) &&
-    isObject(action) &&
+    isRecord(action) &&
     isText(action['name']) &&
-    absentOr(action['properties'], isObject) &&
+    absentOr(action['properties'], isRecord) &&
     isEntity(resource) &&
-    absentOr(context, isObject)
+    absentOr(context, isRecord)
   );
 }

@@ -1,3 +1,4 @@
+import { appendTo } from '../../lib/append-to.js';
 import { compilePolicy } from './compile.js';
 import type { PolicyInput, RoleInput } from './input.js';
 import { policyName, type Effect, type Policy, type TargetWorkload } from './model.js';
@@ -92,9 +93,7 @@ class LabelIndex {
     }
     for (const value of required.values) {
       const key = labelKey(required.key, value);
-      const list = this.#byLabel.get(key);
-      if (list === undefined) this.#byLabel.set(key, [entry]);
-      else list.push(entry);
+      appendTo(this.#byLabel, key, entry);
     }
   }
 

@@ -22,6 +22,11 @@ export function shown(value: unknown): string {
   return JSON.stringify(text.length > 80 ? `${text.slice(0, 80)}…` : text);
 }
 
+/** Whether a value is an object, and no list. */
+export function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
 /** An object with no other fields than these: a misspelt field must never read as "any". */
 export function readObject(
   value: unknown,
@@ -29,20 +34,19 @@ export function readObject(
   known: readonly string[],
   report: ProblemReport,
 ): Readonly<Record<string, unknown>> | undefined {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+  if (!isRecord(value)) {
     report.add(field, 'must be an object');
     return undefined;
   }
-  const record = value as Readonly<Record<string, unknown>>;
-  for (const key of Object.keys(record)) {
-    if (record[key] !== undefined && !known.includes(key)) {
+  for (const key of Object.keys(value)) {
+    if (value[key] !== undefined && !known.includes(key)) {
       report.add(
         `${field}.${key}`,
         `is not a field that this version understands; known are ${known.join(', ')}`,
       );
     }
   }
-  return record;
+  return value;
 }
 
 /** A list that is there and not empty; undefined when the field is absent. */

@@ -4,3 +4,12 @@ export function namespaceOf(path: string): string | undefined {
   const end = path.indexOf('/', 4);
   return end < 0 ? undefined : path.slice(4, end);
 }
+
+/** The SPIFFE ID that stands for a service account. */
+export function serviceAccountUri(account: {
+  readonly trustDomain: string;
+  readonly namespace: string;
+  readonly serviceAccount: string;
+}): string {
+  return `spiffe://${account.trustDomain}/ns/${account.namespace}/sa/${account.serviceAccount}`;
+}

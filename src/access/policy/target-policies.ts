@@ -1,3 +1,5 @@
+import { appendTo } from '../../lib/append-to.js';
+import { serviceAccountUri } from './spiffe-namespace.js';
 import type { Policy, Principal, Rule, Tier } from './model.js';
 import { ruleList, type IndexedRule, type RankedRule, type RuleList } from './rule-list.js';
 
@@ -113,21 +115,19 @@ function indexRules(rules: readonly RankedRule[]): RuleIndex {
   const put = (principal: Principal, entry: IndexedRule): void => {
     switch (principal.kind) {
       case 'spiffeId':
-        append(byUri, principal.uri, entry);
+        appendTo(byUri, principal.uri, entry);
         break;
       case 'identity':
-        for (const uri of principal.uris) append(byUri, uri, entry);
+        for (const uri of principal.uris) appendTo(byUri, uri, entry);
         break;
-      case 'serviceAccount': {
-        const path = `/ns/${principal.namespace}/sa/${principal.serviceAccount}`;
-        append(byUri, `spiffe://${principal.trustDomain}${path}`, entry);
+      case 'serviceAccount':
+        appendTo(byUri, serviceAccountUri(principal), entry);
         break;
-      }
       case 'namespace':
-        append(byNamespace, `${principal.trustDomain}/${principal.namespace}`, entry);
+        appendTo(byNamespace, `${principal.trustDomain}/${principal.namespace}`, entry);
         break;
       case 'trustDomain':
-        append(byTrustDomain, principal.trustDomain, entry);
+        appendTo(byTrustDomain, principal.trustDomain, entry);
         break;
       case 'authenticated':
         authenticated.push(entry);
@@ -154,10 +154,4 @@ function indexRules(rules: readonly RankedRule[]): RuleIndex {
 
 function listed(map: ReadonlyMap<string, readonly IndexedRule[]>): ReadonlyMap<string, RuleList> {
   return new Map([...map].map(([key, rules]) => [key, ruleList(rules)]));
-}
-
-function append(map: Map<string, IndexedRule[]>, key: string, entry: IndexedRule): void {
-  const list = map.get(key);
-  if (list === undefined) map.set(key, [entry]);
-  else list.push(entry);
 }

@@ -1,7 +1,7 @@
 import { evaluate, type DecidedBy, type Decision } from '../policy/evaluate.js';
 import { policyName, type Effect, type PolicyProblem, type PolicyRef } from '../policy/model.js';
 import type { PolicySet } from '../policy/policy-set.js';
-import { ProblemReport, readObject, readWord, shown } from '../policy/read.js';
+import { isRecord, ProblemReport, readObject, readWord, shown } from '../policy/read.js';
 import { readRequest, readTime, type RequestSurroundings } from './request.js';
 
 /** A PolicyTest as it stands in a file: requests with the answers that are expected. Nothing of it is trusted. */
@@ -160,8 +160,4 @@ function withDefaults(request: unknown, defaults: Readonly<Record<string, unknow
       for (const name of alternatives) Reflect.deleteProperty(rest, name);
   }
   return { ...rest, ...request };
-}
-
-function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

@@ -7,7 +7,8 @@ import type {
   SourceWorkload,
   TargetWorkload,
 } from '../policy/model.js';
-import { readObject, shown, type ProblemReport } from '../policy/read.js';
+import { isRecord, readObject, shown, type ProblemReport } from '../policy/read.js';
+import { parseInstant } from '../policy/scalar.js';
 
 /*
  * A request as people write it down: in PolicyTests, and for `signet explain -f`.
@@ -259,13 +260,11 @@ function readEntity(value: unknown, field: string, report: ProblemReport): Entit
   return { type, id, ...(isRecord(properties) ? { properties } : {}) };
 }
 
-const INSTANT = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(?:\.\d{1,9})?(?:Z|[+-]\d{2}:\d{2})$/;
-
 /** Milliseconds since the epoch of an RFC 3339 instant. */
 export function readTime(value: unknown, field: string, report: ProblemReport): number | undefined {
   if (value === undefined) return undefined;
-  const time = typeof value === 'string' && INSTANT.test(value) ? Date.parse(value) : Number.NaN;
-  if (!Number.isNaN(time)) return time;
+  const time = typeof value === 'string' ? parseInstant(value) : undefined;
+  if (time !== undefined) return time;
   report.add(field, `${shown(value)} is no instant; write one such as 2026-01-31T09:00:00Z`);
   return undefined;
 }
@@ -284,10 +283,6 @@ function readTextMap(value: unknown, field: string, report: ProblemReport): Read
   }
   report.add(field, 'must be an object whose values are texts');
   return {};
-}
-
-function isRecord(value: unknown): value is Fields {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 function isTexts(value: unknown): value is readonly string[] {

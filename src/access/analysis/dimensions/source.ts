@@ -1,3 +1,4 @@
+import { serviceAccountUri } from '../../policy/spiffe-namespace.js';
 import { parseSpiffeId, type SpiffeId } from '../../../identity/spiffe/id.js';
 import { namespaceOf } from '../../policy/match.js';
 import type { Principal } from '../../policy/model.js';
@@ -112,7 +113,7 @@ function urisOf(principal: Principal): readonly string[] {
     case 'identity':
       return principal.uris;
     case 'serviceAccount':
-      return [`spiffe://${principal.trustDomain}/ns/${principal.namespace}/sa/${principal.serviceAccount}`];
+      return [serviceAccountUri(principal)];
     case 'trustDomain':
     case 'namespace':
     case 'authenticated':

@@ -1,3 +1,5 @@
+import { serviceAccountUri } from '../../policy/spiffe-namespace.js';
+import { formatIpAddress } from '../../../lib/ip-address.js';
 import { parseSpiffeId } from '../../../identity/spiffe/id.js';
 import { namespaceOf } from '../../policy/match.js';
 import type { Effect, IpBlock, Principal, Source, SourceMatch } from '../../policy/model.js';
@@ -62,7 +64,7 @@ function keysOf(principal: Principal): readonly SourceKey[] {
     case 'identity':
       return principal.uris.map((uri) => ({ kind: 'uri', uri }));
     case 'serviceAccount':
-      return [{ kind: 'uri', uri: accountUri(principal) }];
+      return [{ kind: 'uri', uri: serviceAccountUri(principal) }];
     case 'namespace':
       return [{ kind: 'prefix', prefix: `spiffe://${principal.trustDomain}/ns/${principal.namespace}/` }];
     case 'trustDomain': {
@@ -74,9 +76,6 @@ function keysOf(principal: Principal): readonly SourceKey[] {
     }
   }
 }
-
-const accountUri = (account: Principal & { readonly kind: 'serviceAccount' }): string =>
-  `spiffe://${account.trustDomain}/ns/${account.namespace}/sa/${account.serviceAccount}`;
 
 interface Place {
   readonly key: SourceKey;
@@ -123,12 +122,6 @@ function includes(principal: Principal, uri: string): boolean {
 }
 
 function inBlocks(blocks: readonly IpBlock[], unknown: boolean): Predicate {
-  const known = inRanges(blocks.map(({ bytes, prefix }) => [addressText(bytes), prefix] as const));
+  const known = inRanges(blocks.map(({ bytes, prefix }) => [formatIpAddress(bytes), prefix] as const));
   return unknown ? any([known, not(HAS_IP)]) : known;
-}
-
-function addressText(bytes: readonly number[]): string {
-  if (bytes.length === 4) return bytes.join('.');
-  const groups = Array.from({ length: 8 }, (_, at) => ((bytes[2 * at] ?? 0) << 8) | (bytes[2 * at + 1] ?? 0));
-  return groups.map((group) => group.toString(16)).join(':');
 }

@@ -1,3 +1,4 @@
+import { appendTo } from '../../../lib/append-to.js';
 import type { PathPattern } from '../../policy/model.js';
 import { pathKey, pathLeaf } from './http.js';
 import {
@@ -80,8 +81,8 @@ export function rulesNode(
   const everybody: Entry[] = [];
   for (const entry of entries) {
     const { key } = entry;
-    if (key.kind === 'uri') append(byUri, key.uri, entry);
-    else if (key.kind === 'prefix') append(byPrefix, key.prefix, entry);
+    if (key.kind === 'uri') appendTo(byUri, key.uri, entry);
+    else if (key.kind === 'prefix') appendTo(byPrefix, key.prefix, entry);
     else if (key.kind === 'anyone') everybody.push(entry);
     else everybody.push({ ...entry, when: all([isPresent(URI_SAN), entry.when]) });
   }
@@ -111,7 +112,7 @@ function pathsNode(
   const pathed = entries.flatMap((entry) => (entry.paths ?? []).map((path) => ({ entry, path })));
   if (pathed.length <= FEW_PATHS) return listNode(entries, action, next);
   const byKey = new Map<string, Entry[]>();
-  for (const { entry, path } of pathed) append(byKey, pathKey(path), { ...entry, paths: [path] });
+  for (const { entry, path } of pathed) appendTo(byKey, pathKey(path), { ...entry, paths: [path] });
   const map = new Map(
     [...byKey].flatMap(([key, list]) => {
       const node = listNode(list, action, undefined);
@@ -135,9 +136,3 @@ function listNode(
 
 const pathPredicates = (paths: readonly PathPattern[] | undefined): readonly Predicate[] =>
   paths === undefined ? [] : [any(paths.map((path) => pathLeaf(path).surely))];
-
-function append<K>(map: Map<K, Entry[]>, key: K, entry: Entry): void {
-  const list = map.get(key);
-  if (list === undefined) map.set(key, [entry]);
-  else list.push(entry);
-}

@@ -1,3 +1,4 @@
+import { serviceAccountUri } from '../../policy/spiffe-namespace.js';
 import type {
   Conditions,
   Operation,
@@ -125,16 +126,12 @@ function principalOf(principal: Principal): Json {
     case 'identity':
       return { ids: principal.uris };
     case 'serviceAccount':
-      return { ids: [accountUri(principal)] };
+      return { ids: [serviceAccountUri(principal)] };
     case 'trustDomain':
       return { trustDomain: principal.trustDomain };
     case 'namespace':
       return { trustDomain: principal.trustDomain, namespace: principal.namespace };
   }
-}
-
-function accountUri(principal: Extract<Principal, { readonly kind: 'serviceAccount' }>): string {
-  return `spiffe://${principal.trustDomain}/ns/${principal.namespace}/sa/${principal.serviceAccount}`;
 }
 
 const addressesOf = ({ ipBlocks }: SourceMatch): Json =>
