@@ -392,11 +392,11 @@ is_decimal(text) if {
 }
 
 instant_of(text) := floor(time.parse_rfc3339_ns(text) / 1000000) if {
-	regex.match("${INSTANT()}", text)
+	regex.match("${instantPattern()}", text)
 }
 `;
 
 /** An RFC 3339 instant. */
-function INSTANT(): string {
+function instantPattern(): string {
   return String.raw`^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$`;
 }
