@@ -17,7 +17,7 @@ import { startCilium, type Cilium } from '../rig/cilium.js';
 import { validateConfig } from '../rig/envoy-proxy.js';
 import { startKubeSchema, type KubeSchema } from '../rig/kube-schema.js';
 import * as rig from '../rig/rig.js';
-import { compileWorld, language, policies, proofRuns, WORLD } from '../support/policies.js';
+import { compileWorld, language, policies, WORLD, proof } from '../support/policies.js';
 import {
   allowedBy,
   connections,
@@ -130,7 +130,7 @@ const options: fc.Arbitrary<CiliumOptions> = fc
           expect([...wrong, ...problems].slice(0, 3)).toEqual([]);
         },
       ),
-      { numRuns: proofRuns(150) },
+      proof(150),
     );
     expect(tally.allowedByEngine).toBeGreaterThan(tally.asked / 10);
     expect(tally.asked - tally.allowedByEngine).toBeGreaterThan(tally.asked / 10);

@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { diffPolicySets, equivalent, type PolicyDiff } from '../../src/access/analysis/diff.js';
 import type { OperationInput, PolicyInput } from '../../src/access/policy/input.js';
 import { evaluate } from '../../src/access/policy/evaluate.js';
-import { compileWorld, language, policies, proofRuns, WORLD, type Language } from '../support/policies.js';
+import { compileWorld, language, policies, WORLD, type Language, proof } from '../support/policies.js';
 import { asking, worlds, type World } from '../support/policy-worlds.js';
 
 /*
@@ -112,7 +112,7 @@ describe('the diff of two policy sets', () => {
         if (differing.some((request) => evaluate(sets[0], request).allowed))
           expect(diff.lost).not.toEqual([]);
       }),
-      { numRuns: proofRuns(60) },
+      proof(60),
     );
     expect(seen.equal).toBeGreaterThan(0);
     expect(seen.differing).toBeGreaterThan(0);
@@ -133,7 +133,7 @@ describe('the diff of two policy sets', () => {
           expect(evaluate(sets[0], request).allowed).toBe(evaluate(sets[1], request).allowed);
         }
       }),
-      { numRuns: proofRuns(60) },
+      proof(60),
     );
     expect(seen.unknown).toBeGreaterThan(0);
     expect(seen.equal).toBeGreaterThan(0);
@@ -151,7 +151,7 @@ describe('the diff of two policy sets', () => {
         const sets = [compileWorld(inputs, inventory), compileWorld(other, inventory)] as const;
         expect(equivalent(sets[0], sets[1], inventory, { from: FROM })).toBe(true);
       }),
-      { numRuns: proofRuns(60) },
+      proof(60),
     );
   });
 

@@ -1,7 +1,7 @@
 import { beforeAll, describe, expect, it } from '@jest/globals';
 import { newCredentialSource, type CredentialSource } from '../rig/credentials.js';
 import * as rig from '../rig/rig.js';
-import { language, proofRuns, WORLD } from '../support/policies.js';
+import { language, WORLD, proofSeed, proofRuns } from '../support/policies.js';
 import { asking, worlds } from '../support/policy-worlds.js';
 import { askEnvoy, newIssuers, sampleWorlds, type Asked, type Issuers } from './envoy-world.js';
 
@@ -13,7 +13,7 @@ const SAID = language({
   when: ['token', 'during', 'outside', 'sourceLabels', 'targetLabels', 'sourcePosture', 'attributes', 'cel'],
   roles: true,
 });
-const SEED = Number(process.env['SIGNET_PROOF_SEED'] ?? 1);
+const SEED = proofSeed();
 
 (rig.isSkipped('envoy') ? describe.skip : describe)('Envoy and the policies', () => {
   let credentials: CredentialSource;

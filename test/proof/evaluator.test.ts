@@ -1,7 +1,7 @@
 import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
 import { compare, disputes, type Seen } from '../support/reference/comparison.js';
-import { proofRuns } from '../support/policies.js';
+import { proof, proofRuns } from '../support/policies.js';
 
 /*
  * The evaluator is the oracle of every renderer's proof; this is its own. SIGNET_PROOF_RUNS=25000 compares a million
@@ -18,7 +18,7 @@ describe('the evaluator and the reference that is written from the words of the 
       fc.property(disputes(REQUESTS), (dispute) => {
         compare(dispute, seen);
       }),
-      { numRuns: runs },
+      proof(150),
     );
     expect(seen.asked).toBe(runs * REQUESTS);
     for (const by of ['allow', 'deny', 'closed', 'default', 'request'] as const) {

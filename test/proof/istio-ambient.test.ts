@@ -3,13 +3,13 @@ import { evaluate } from '../../src/access/policy/evaluate.js';
 import type { InventoryWorkload } from '../../src/access/mesh/inventory.js';
 import { startIstio, type Istio } from '../rig/istio.js';
 import * as rig from '../rig/rig.js';
-import { language, proofRuns, WORLD } from '../support/policies.js';
+import { language, WORLD, proofSeed, proofRuns } from '../support/policies.js';
 import { asking, worlds } from '../support/policy-worlds.js';
 import { onIpv4, renderWorld, sample, toYaml, verdictsOf } from './istio-world.js';
 import { ztunnelAllows } from './ztunnel.js';
 
 const RUNS = proofRuns(150);
-const SEED = Number(process.env['SIGNET_PROOF_SEED'] ?? 1);
+const SEED = proofSeed();
 
 (rig.isSkipped('istio') ? describe.skip : describe)('ztunnel and the policies', () => {
   let istio: Istio;

@@ -9,12 +9,12 @@ import { validateObject } from '../../src/resources/admit.js';
 import { startIstio, type Istio } from '../rig/istio.js';
 import * as rig from '../rig/rig.js';
 import { TOKENS } from '../support/policy-conditions.js';
-import { compileWorld, IDS, proofRuns, WORLD } from '../support/policies.js';
+import { compileWorld, IDS, WORLD, proofSeed, proofRuns } from '../support/policies.js';
 import { asking, inventories, requests } from '../support/policy-worlds.js';
 import { asSeen, asSent, istioRequest, istioWorkload, onIpv4, toYaml } from './istio-world.js';
 
 const RUNS = proofRuns(80);
-const SEED = Number(process.env['SIGNET_PROOF_SEED'] ?? 1);
+const SEED = proofSeed();
 const MESH = { trustDomain: WORLD.trustDomain };
 
 const pick = <T>(...items: readonly T[]): fc.Arbitrary<T> => fc.constantFrom(...items);

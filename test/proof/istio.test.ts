@@ -1,12 +1,12 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { startIstio, type Istio, type IstioAdmission } from '../rig/istio.js';
 import * as rig from '../rig/rig.js';
-import { language, proofRuns, WORLD, type Language } from '../support/policies.js';
+import { language, WORLD, type Language, proofSeed, proofRuns } from '../support/policies.js';
 import { asking, worlds } from '../support/policy-worlds.js';
 import { askIstio, sample, type Asked } from './istio-world.js';
 
 const RUNS = proofRuns(60);
-const SEED = Number(process.env['SIGNET_PROOF_SEED'] ?? 1);
+const SEED = proofSeed();
 
 const asked = asking({ unseen: false, http: 'declared', applications: false, times: [WORLD.now] });
 

@@ -11,7 +11,7 @@ import { normalisePath } from '../../src/access/policy/path.js';
 import { policyName } from '../../src/access/policy/model.js';
 import type { PolicySet } from '../../src/access/policy/policy-set.js';
 import { ZoneClock } from '../../src/access/policy/time-window.js';
-import { compileWorld, language, proofRuns, WORLD } from '../support/policies.js';
+import { compileWorld, language, WORLD, proof } from '../support/policies.js';
 import { asking, worlds } from '../support/policy-worlds.js';
 import { linkerdAllows, linkerdName, type LinkerdCluster } from '../support/reference/linkerd.js';
 
@@ -136,7 +136,7 @@ describe('Linkerd, decided as its sources say', () => {
           }
         },
       ),
-      { numRuns: proofRuns(400) },
+      proof(400),
     );
     expect(tally.open).toBeGreaterThan(tally.asked / 10);
     expect(tally.asked - tally.open).toBeGreaterThan(tally.asked / 10);
@@ -243,7 +243,7 @@ describe('trap 19: Linkerd', () => {
           }
         }
       }),
-      { numRuns: proofRuns(100) },
+      proof(100),
     );
   });
 

@@ -5,7 +5,7 @@ import { createInventory } from '../../src/access/mesh/inventory.js';
 import type { PolicyInput } from '../../src/access/policy/input.js';
 import { startCilium, type Cilium } from '../rig/cilium.js';
 import * as rig from '../rig/rig.js';
-import { compileWorld, proofRuns, WORLD } from '../support/policies.js';
+import { compileWorld, WORLD, proof } from '../support/policies.js';
 import { allowedBy, connections, podInventories } from '../support/pod-worlds.js';
 
 const pick = <T>(items: readonly T[]): fc.Arbitrary<T> => fc.constantFrom(...items);
@@ -116,7 +116,7 @@ const networkPolicies = fc
           expect(wrong.slice(0, 1)).toEqual([]);
         },
       ),
-      { numRuns: proofRuns(150) },
+      proof(150),
     );
     expect(tally.allowed).toBeGreaterThan(tally.asked / 10);
     expect(tally.asked - tally.allowed).toBeGreaterThan(tally.asked / 10);

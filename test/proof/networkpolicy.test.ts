@@ -10,7 +10,7 @@ import type { PolicyInput, RuleInput } from '../../src/access/policy/input.js';
 import { startCilium, type Cilium } from '../rig/cilium.js';
 import { startKubeSchema, type KubeSchema } from '../rig/kube-schema.js';
 import * as rig from '../rig/rig.js';
-import { compileWorld, language, policies, proofRuns } from '../support/policies.js';
+import { compileWorld, language, policies, proof } from '../support/policies.js';
 import {
   allowedBy,
   connections,
@@ -104,7 +104,7 @@ const options: fc.Arbitrary<NetworkPolicyOptions> = fc
           expect([...wrong, ...problems].slice(0, 3)).toEqual([]);
         },
       ),
-      { numRuns: proofRuns(150) },
+      proof(150),
     );
     expect(tally.allowedByEngine).toBeGreaterThan(tally.asked / 10);
     expect(tally.asked - tally.allowedByEngine).toBeGreaterThan(tally.asked / 10);
@@ -147,7 +147,7 @@ const options: fc.Arbitrary<NetworkPolicyOptions> = fc
           expect(wrong.slice(0, 3)).toEqual([]);
         },
       ),
-      { numRuns: proofRuns(100) },
+      proof(100),
     );
     expect(tally.exact).toBeGreaterThan(tally.asked / 10);
     expect(tally.exactAllowed).toBeGreaterThan(tally.exact / 25);

@@ -15,7 +15,7 @@ import type { AccessRequest } from '../../src/access/policy/model.js';
 import { ZoneClock } from '../../src/access/policy/time-window.js';
 import { opaCheck, opaEval, opaVerify, runOpa } from '../rig/opa.js';
 import * as rig from '../rig/rig.js';
-import { compileWorld, language, proofRuns, WORLD } from '../support/policies.js';
+import { compileWorld, language, WORLD, proof } from '../support/policies.js';
 import { asking, TRICKY_PATHS, worlds, type World } from '../support/policy-worlds.js';
 
 const zones = new ZoneClock();
@@ -122,7 +122,7 @@ async function writeFiles(folder: string, files: Readonly<Record<string, string>
           }
         },
       ),
-      { numRuns: proofRuns(60), endOnFailure: true },
+      { ...proof(60), endOnFailure: true },
     );
     expect(tally.open).toBeGreaterThan(tally.asked / 10);
     expect(tally.asked - tally.open).toBeGreaterThan(tally.asked / 10);
@@ -330,7 +330,7 @@ async function writeFiles(folder: string, files: Readonly<Record<string, string>
           requests.map((request, index) => [paths[index], evaluate(admin.set, request).allowed]),
         );
       }),
-      { numRuns: proofRuns(4), endOnFailure: true },
+      { ...proof(4), endOnFailure: true },
     );
   }, 60_000);
 });

@@ -7,12 +7,13 @@
  *       const inventory = createInventory(content);
  *       const set = compileWorld(inputs, inventory);
  *       …
- *     }), { numRuns: proofRuns(200) });
+ *     }), proof(200));
  *
  * - `policies(knobs)`: PolicyInputs. A knob is a list of what may occur; `[]` or false switches the feature off.
  * - `roles()`: the AccessRoles that `knobs.roles` rules grant; give the same to `compileWorld`.
  * - `compileWorld(inputs, inventory, options)`: the PolicySet. An identity `namespace/name` gives out the SPIFFE IDs of the
  *   workload of that name (none where there is no such workload); namespaces are selected by the inventory's labels.
+ * - `proof(usual)`: how a property is tried, for `fc.assert`; SIGNET_PROOF_RUNS and SIGNET_PROOF_SEED change it.
  * - `proofRuns(usual)`: how often a property is tried: `usual`, or as the environment says (SIGNET_PROOF_RUNS).
  */
 import fc from 'fast-check';
@@ -140,6 +141,20 @@ export function language(knobs: Partial<Language> = {}): Language {
 export function proofRuns(usual: number): number {
   const said = Number(process.env['SIGNET_PROOF_RUNS']);
   return Number.isInteger(said) && said > 0 ? said : usual;
+}
+
+/** Where the random choices of a proof begin: 1, or as the environment says (SIGNET_PROOF_SEED). */
+export function proofSeed(): number {
+  const said = Number(process.env['SIGNET_PROOF_SEED']);
+  return Number.isInteger(said) ? said : 1;
+}
+
+/**
+ * How a property is tried. The same each time, since a proof also asks that its sample holds enough of everything: other
+ * samples are for runs by hand, which name another seed.
+ */
+export function proof(usual: number): { readonly numRuns: number; readonly seed: number } {
+  return { numRuns: proofRuns(usual), seed: proofSeed() };
 }
 
 /** Policies, resolved against what there is. Fails where one does not compile, since these are all meant to. */

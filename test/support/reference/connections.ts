@@ -6,7 +6,7 @@ import { evaluate } from '../../../src/access/policy/evaluate.js';
 import type { AccessRequest } from '../../../src/access/policy/model.js';
 import type { PolicySet } from '../../../src/access/policy/policy-set.js';
 import { ZoneClock } from '../../../src/access/policy/time-window.js';
-import { compileWorld, language, proofRuns, WORLD } from '../policies.js';
+import { compileWorld, language, WORLD, proof } from '../policies.js';
 import { asking, worlds } from '../policy-worlds.js';
 
 const zones = new ZoneClock();
@@ -73,7 +73,10 @@ export function holdAgainst(
   const asked = asking({ unseen: false, http: 'never', applications: false, times: [WORLD.now] });
   fc.assert(
     fc.property(
-      fc.oneof(worlds(wide, asked, 30), worlds(plain, asked, 30), worlds(listed, asked, 30)),
+      fc.oneof(worlds(wide, asked, 30), worlds(plain, asked, 30), {
+        weight: 2,
+        arbitrary: worlds(listed, asked, 30),
+      }),
       fc.constantFrom('Allow' as const, 'Deny' as const),
       ({ inventory, inputs, requests }, defaultAction) => {
         const set = compileWorld(inputs, inventory, { defaultAction });
@@ -98,7 +101,7 @@ export function holdAgainst(
         }
       },
     ),
-    { numRuns: proofRuns(400), endOnFailure: true },
+    { ...proof(400), endOnFailure: true },
   );
   return tally;
 }
