@@ -5,9 +5,13 @@ import { claimPath, readClaimName } from './claims.js';
 import { ProblemReport, readList, readObject, readTexts, shown } from './read.js';
 
 /** What a role permits, with the roles that it includes; or why nobody can say. */
-export type ResolvedRole =
+export type ResolvedRole = {
+  /** Every role that was looked at, whether there is one or not: nothing else can change the answer. */
+  readonly through: readonly string[];
+} & (
   | { readonly ok: true; readonly operations: readonly Operation[]; readonly missing: readonly string[] }
-  | { readonly ok: false; readonly reason: string };
+  | { readonly ok: false; readonly reason: string }
+);
 
 /** The AccessRoles that rules may grant. */
 export interface RoleTable {
@@ -71,6 +75,7 @@ function readRole(input: unknown): Role {
 
 function resolveRole(name: string, roles: ReadonlyMap<string, Role>): ResolvedRole {
   const missing = new Set<string>();
+  const through = new Set<string>();
   const operations: Operation[] = [];
   const done = new Set<string>();
   const open = new Set<string>();
@@ -78,6 +83,7 @@ function resolveRole(name: string, roles: ReadonlyMap<string, Role>): ResolvedRo
   const visit = (at: string): string | undefined => {
     if (done.has(at)) return undefined;
     if (open.has(at)) return `role ${shown(at)} includes itself`;
+    through.add(at);
     const role = roles.get(at);
     if (role === undefined) {
       missing.add(at);
@@ -98,7 +104,9 @@ function resolveRole(name: string, roles: ReadonlyMap<string, Role>): ResolvedRo
     return undefined;
   };
   const wrong = visit(name);
-  return wrong === undefined ? { ok: true, operations, missing: [...missing] } : { ok: false, reason: wrong };
+  return wrong === undefined
+    ? { through: [...through], ok: true, operations, missing: [...missing] }
+    : { through: [...through], ok: false, reason: wrong };
 }
 
 /**
