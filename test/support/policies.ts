@@ -355,7 +355,10 @@ function rules(knobs: Language): fc.Arbitrary<readonly RuleInput[]> {
   const rule = record<Omit<RuleInput, 'name'>>({
     effect: pick(knobs.effects),
     from: fc.array(principal(knobs), { minLength: 1, maxLength: 2 }),
-    to: maybe(fc.array(operation(knobs), { minLength: 1, maxLength: 2 }), knobs.operations.length > 0),
+    to:
+      knobs.operations.length === 0
+        ? fc.constant(undefined)
+        : maybe(fc.array(operation(knobs), { minLength: 1, maxLength: 2 }), true),
     roles: maybe(fc.array(grant, { minLength: 1, maxLength: 2 }), knobs.roles, 4),
     when: maybe(conditions(knobs.when), knobs.when.length > 0, 2),
   });
