@@ -1,145 +1,138 @@
 import { describe, expect, it } from '@jest/globals';
+import fc from 'fast-check';
 import { evaluate } from '../access/policy/evaluate.js';
+import type { PolicyInput } from '../access/policy/input.js';
+import { parseSpiffeId } from '../identity/spiffe/id.js';
+import type { Registration } from '../identity/registration/registration.js';
 import type { StoredObject } from '../store/store.js';
+import { language, policies, proof, roles, WORLD } from '../../test/support/policies.js';
 import { MemoryStore } from '../../test/support/memory-store.js';
-import { readAccessView } from './access-view.js';
+import { createAccessReader, readAccessView, type AccessView } from './access-view.js';
 import { trustDomainSettings } from './trust-domain.js';
 
-const settings = trustDomainSettings({ flag: 'example.org' });
+const settings = trustDomainSettings({ flag: WORLD.trustDomain });
+const pick = <T>(items: readonly T[]): fc.Arbitrary<T> => fc.constantFrom(...items);
 
-interface PodOptions {
-  readonly labels?: Record<string, string>;
-  readonly account?: string;
-  readonly owner?: { readonly kind: string; readonly name: string };
-  readonly containers?: readonly unknown[];
-  readonly phase?: string;
-}
-
-function pod(namespace: string, name: string, options: PodOptions = {}): StoredObject {
-  const {
-    labels = { app: name },
-    account = name,
-    owner,
-    containers = [{ image: 'x' }],
-    phase = 'Running',
-  } = options;
-  const ownerReferences = owner === undefined ? {} : { ownerReferences: [{ ...owner, controller: true }] };
+function object(kind: string, name: string, namespace: string | undefined, more: object = {}): StoredObject {
   return {
     apiVersion: 'v1',
-    kind: 'Pod',
-    metadata: { namespace, name, uid: `${namespace}-${name}`, generation: 1, labels, ...ownerReferences },
-    spec: { serviceAccountName: account, nodeName: 'n', containers },
-    status: { phase },
-  } as StoredObject;
+    kind,
+    metadata: {
+      name,
+      ...(namespace === undefined ? {} : { namespace }),
+      uid: `${namespace}/${name}`,
+      generation: 1,
+    },
+    ...more,
+  };
 }
 
-function object(kind: string, namespace: string | undefined, name: string, spec: unknown = {}): StoredObject {
-  const scope = namespace === undefined ? {} : { namespace };
-  const metadata = { ...scope, name, uid: `${kind}-${name}`, generation: 1 };
-  return { apiVersion: 'signet.dev/v1alpha1', kind, metadata, spec } as StoredObject;
-}
-
-describe('the inventory of a store', () => {
-  it('takes the replicas of a Deployment for one workload, whatever its ReplicaSets are called', () => {
-    const store = new MemoryStore();
-    const replica = (name: string, hash: string): StoredObject =>
-      pod('shop', name, {
-        labels: { app: 'web', 'pod-template-hash': hash },
-        account: 'web',
-        owner: { kind: 'ReplicaSet', name: `web-${hash}` },
-      });
-    store.put(replica('web-1-a', 'f00'), replica('web-1-b', 'f00'), replica('web-2-a', 'ba5'));
-    store.put(pod('shop', 'once', { phase: 'Succeeded' }));
-    const { inventory } = readAccessView(store, settings);
-    expect(inventory.workloads.map(({ name, labels }) => ({ name, labels }))).toEqual([
-      { name: 'web', labels: { app: 'web' } },
-    ]);
-  });
-
-  it('holds the identities that pods get, and finds their holders', () => {
-    const store = new MemoryStore();
-    store.put(object('WorkloadIdentity', 'shop', 'all'));
-    store.put(pod('shop', 'web'), pod('other', 'web'));
-    const { inventory } = readAccessView(store, settings);
-    expect(inventory.workloads.map(({ namespace, spiffeIds }) => [namespace, spiffeIds])).toEqual([
-      ['other', []],
-      ['shop', ['spiffe://example.org/ns/shop/sa/web']],
-    ]);
-    const names = inventory
-      .holders({ kind: 'namespace', trustDomain: 'example.org', namespace: 'shop' })
-      .map(({ namespace, name }) => `${namespace}/${name}`);
-    expect(names).toEqual(['shop/web']);
-    expect(inventory.holders({ kind: 'trustDomain', trustDomain: 'example.com' })).toEqual([]);
-    expect(inventory.holders({ kind: 'anyone' })).toHaveLength(2);
-  });
-
-  it('reads ports with what they speak, and the probes of the kubelet', () => {
-    const store = new MemoryStore();
-    const containers = [
-      {
-        ports: [
-          { containerPort: 9000, name: 'tcp-data' },
-          { containerPort: 8080 },
-          { containerPort: 50051, name: 'grpc' },
-          { containerPort: 53, protocol: 'UDP' },
-        ],
-        readinessProbe: { httpGet: { port: 'grpc', path: '/ready' } },
-        livenessProbe: { httpGet: { port: 8080 } },
-      },
-    ];
-    store.put(pod('shop', 'web', { containers }));
-    const [web] = readAccessView(store, settings).inventory.workloads;
-    expect(web?.ports).toEqual([
-      { port: 8080, protocol: 'http' },
-      { port: 9000, protocol: 'tcp', name: 'tcp-data' },
-      { port: 50051, protocol: 'grpc', name: 'grpc' },
-    ]);
-    expect(web?.probes).toEqual([
-      { port: 8080, path: '/' },
-      { port: 50051, path: '/ready' },
-    ]);
-  });
+const labelled = (one: StoredObject, labels: Readonly<Record<string, string>>): StoredObject => ({
+  ...one,
+  metadata: { ...one.metadata, labels },
 });
 
-describe('the policies of a store', () => {
-  it('know the identities and namespaces that they name', () => {
-    const store = new MemoryStore();
-    store.put(object('WorkloadIdentity', 'shop', 'web', { podSelector: { matchLabels: { app: 'web' } } }));
-    store.put({
-      ...object('Namespace', undefined, 'ops'),
-      metadata: { name: 'ops', uid: 'u', generation: 1, labels: { team: 'ops' } },
-    });
-    store.put(pod('shop', 'web'), pod('shop', 'api'));
-    store.put(
-      object('AccessPolicy', 'shop', 'api', {
-        target: { podSelector: { matchLabels: { app: 'api' } } },
-        rules: [
-          { name: 'web', from: [{ identities: [{ name: 'web' }] }] },
-          { name: 'ops', from: [{ namespaceSelector: { matchLabels: { team: 'ops' } } }] },
-        ],
-      }),
-    );
-    const { policies, inventory } = readAccessView(store, settings);
-    const target = inventory.workloads.find(({ name }) => name === 'api');
-    if (target === undefined) throw new Error('the workload is missing');
-    const asked = (source: string): string | undefined => {
-      const { decidedBy } = evaluate(policies, { source, target, time: 0 });
-      return decidedBy.kind === 'rule' ? decidedBy.rule : undefined;
-    };
-    expect(asked('spiffe://example.org/ns/shop/sa/web')).toBe('web');
-    expect(asked('spiffe://example.org/ns/ops/sa/any')).toBe('ops');
-    expect(asked('spiffe://example.org/ns/shop/sa/api')).toBeUndefined();
-  });
+const objects: fc.Arbitrary<StoredObject> = fc.oneof(
+  {
+    weight: 3,
+    arbitrary: fc.tuple(policies(language()), pick(['p', 'q', 'r'])).map(([[input], name]): StoredObject => {
+      const { kind, metadata, spec } = input as PolicyInput;
+      return object(kind, name, kind === 'AccessPolicy' ? metadata.namespace : undefined, { spec });
+    }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc
+      .record({ name: pick(['one-1', 'one-2', 'two-1']), app: pick(WORLD.apps), ended: fc.nat(4) })
+      .chain(({ name, app, ended }) =>
+        pick(WORLD.namespaces).map((namespace) =>
+          labelled(
+            object('Pod', name, namespace, {
+              spec: { serviceAccountName: 'x' },
+              status: { phase: ended === 0 ? 'Succeeded' : 'Running' },
+            }),
+            { app },
+          ),
+        ),
+      ),
+  },
+  fc
+    .record({ name: pick(WORLD.namespaces), team: pick(WORLD.teams) })
+    .map(({ name, team }) => labelled(object('Namespace', name, undefined), { team })),
+  fc
+    .record({ name: pick(WORLD.apps), namespace: pick(WORLD.namespaces) })
+    .map(({ name, namespace }) => object('WorkloadIdentity', name, namespace)),
+  pick(roles()).chain(({ metadata, spec }) =>
+    fc.boolean().map((empty) => object('AccessRole', metadata.name, undefined, { spec: empty ? {} : spec })),
+  ),
+);
 
-  it('deny by default unless the trust domain says otherwise', () => {
-    const store = new MemoryStore();
-    store.put(pod('shop', 'web'));
-    const lenient = { ...settings, defaultAction: 'Allow' as const };
-    const allowed = [settings, lenient].map((chosen) => {
-      const { policies, inventory } = readAccessView(store, chosen);
-      const [target] = inventory.workloads;
-      return target !== undefined && evaluate(policies, { source: undefined, target, time: 0 }).allowed;
+/** Every identity of a namespace gives an ID to every pod of it that has its name as label. */
+function registrations(store: MemoryStore): { all(): Iterable<Registration> } {
+  return {
+    all: () =>
+      store.list('WorkloadIdentity').flatMap(({ metadata: { namespace = '', name } }) =>
+        store
+          .list('Pod')
+          .filter((pod) => pod.metadata.namespace === namespace && pod.metadata.labels?.['app'] === name)
+          .map(
+            ({ metadata }) =>
+              ({
+                subject: { kind: 'pod', uid: metadata.uid },
+                identity: { kind: 'WorkloadIdentity', namespace, name },
+                spiffeId: parseSpiffeId(`spiffe://${WORLD.trustDomain}/ns/${namespace}/sa/${name}`),
+              }) as unknown as Registration,
+          ),
+      ),
+  };
+}
+
+const text = (view: AccessView): string =>
+  JSON.stringify([view.inventory, view.policies.policies], (_, value: unknown) =>
+    value instanceof Set ? [...value] : value,
+  );
+
+describe('a view of access that is read again in part', () => {
+  it('is what it would be if all were read anew, after every change', () => {
+    const step = fc.record({
+      remove: fc.nat(3).map((one) => one === 0),
+      several: fc.array(objects, { minLength: 1, maxLength: 3 }),
     });
-    expect(allowed).toEqual([false, true]);
+    let sameInventory = 0;
+    let samePolicies = 0;
+    let allowed = 0;
+    let asked = 0;
+    fc.assert(
+      fc.property(fc.array(step, { minLength: 4, maxLength: 16 }), (steps) => {
+        const store = new MemoryStore();
+        const source = registrations(store);
+        const reader = createAccessReader(store, settings, source);
+        for (const { remove, several } of steps) {
+          const changes: { readonly kind: string; readonly key: string }[] = [];
+          const end = store.subscribe((list) => void changes.push(...list));
+          if (remove) store.remove(...several);
+          else store.put(...several);
+          end();
+          const before = reader.view;
+          const after = reader.update(changes);
+          const anew = readAccessView(store, settings, source);
+          expect(text(after)).toBe(text(anew));
+          if (after.inventory === before.inventory) sameInventory++;
+          if (after.policies === before.policies) samePolicies++;
+          for (const target of after.inventory.workloads) {
+            const request = { source: target.spiffeIds[0], target, time: WORLD.now, port: 8080 };
+            const answer = evaluate(after.policies, request);
+            expect(JSON.stringify(answer)).toBe(JSON.stringify(evaluate(anew.policies, request)));
+            asked++;
+            if (answer.allowed) allowed++;
+          }
+        }
+      }),
+      proof(80),
+    );
+    expect(sameInventory).toBeGreaterThan(50);
+    expect(samePolicies).toBeGreaterThan(50);
+    expect(allowed / asked).toBeGreaterThan(0.05);
+    expect(allowed / asked).toBeLessThan(0.95);
   });
 });

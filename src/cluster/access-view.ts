@@ -1,13 +1,14 @@
 import type { Inventory } from '../access/mesh/inventory.js';
 import type { PolicyInput, RoleInput } from '../access/policy/input.js';
 import type { LabelRequirement } from '../access/policy/model.js';
-import { compilePolicySet, type PolicySet } from '../access/policy/policy-set.js';
+import { createPolicyCompiler, type NamedPolicy } from '../access/policy/policy-compiler.js';
+import type { PolicySet } from '../access/policy/policy-set.js';
 import type { IdentityName, PrincipalResolver } from '../access/policy/principals.js';
 import { labelsMatch } from '../access/policy/selector.js';
 import type { IdentityResource } from '../identity/registration/identity-rules.js';
 import { createRegistrationIndex } from '../identity/registration/registration-index.js';
 import type { Registration } from '../identity/registration/registration.js';
-import type { Store } from '../store/store.js';
+import type { Store, StoreChange, StoredObject } from '../store/store.js';
 import { readInventory } from './inventory.js';
 import { podFacts } from './pod-facts.js';
 import type { TrustDomainSettings } from './trust-domain.js';
@@ -29,20 +30,93 @@ export function readAccessView(
   settings: TrustDomainSettings,
   registrations: RegistrationSource = computeRegistrations(store, settings),
 ): AccessView {
+  return createAccessReader(store, settings, registrations).view;
+}
+
+/** Which object of a store is other than before. */
+export type ChangedObject = Pick<StoreChange, 'kind' | 'key'>;
+
+/** A view that is read again in part. */
+export interface AccessReader {
+  readonly view: AccessView;
+  /**
+   * Reads what a change is about: a policy's is that policy alone, and that of a pod, an identity or a namespace leaves
+   * all policies but those as they are that ask for just that. Views of before stay what they are.
+   */
+  update(changes: readonly ChangedObject[]): AccessView;
+}
+
+const POLICIES: readonly string[] = ['AccessPolicy', 'ClusterAccessPolicy'];
+
+/** Reads a view of a store, to read again later what has changed of it. */
+export function createAccessReader(
+  store: Store,
+  settings: TrustDomainSettings,
+  registrations: RegistrationSource,
+): AccessReader {
+  const world = readWorld(store, settings, registrations);
+  let { inventory } = world;
+  const roles = (): readonly RoleInput[] => store.list('AccessRole') as unknown as readonly RoleInput[];
+  const compiler = createPolicyCompiler(
+    POLICIES.flatMap((kind) => store.list(kind).map((object) => named(kind, keyOf(object), object))),
+    { ...world.resolver, roles: roles(), defaultAction: settings.defaultAction },
+  );
+  return {
+    get view() {
+      return { inventory, policies: compiler.set };
+    },
+    update(changes) {
+      const other = changes.some((change) => changesWorld(change, store))
+        ? readWorld(store, settings, registrations)
+        : undefined;
+      const policies = changes
+        .filter(({ kind }) => POLICIES.includes(kind))
+        .map(({ kind, key }) => named(kind, key, store.get(kind, key)));
+      compiler.update({
+        policies,
+        ...(changes.some(({ kind }) => kind === 'AccessRole') ? { roles: roles() } : {}),
+        ...(other === undefined ? {} : { resolver: other.resolver }),
+      });
+      // Pods come and go oftener than workloads do.
+      if (other !== undefined && !isSame(other.inventory, inventory)) inventory = other.inventory;
+      return { inventory, policies: compiler.set };
+    },
+  };
+}
+
+function named(kind: string, key: string, object: StoredObject | undefined): NamedPolicy {
+  return { key: `${kind}/${key}`, input: object as unknown as PolicyInput | undefined };
+}
+
+/** As the store calls an object. */
+function keyOf({ metadata }: StoredObject): string {
+  return metadata.namespace === undefined ? metadata.name : `${metadata.namespace}/${metadata.name}`;
+}
+
+/** Whether a change may be one of what policies are about; a policy's is where nothing else says that there is its namespace. */
+function changesWorld({ kind, key }: ChangedObject, store: Store): boolean {
+  if (kind !== 'AccessPolicy') return kind !== 'ClusterAccessPolicy' && kind !== 'AccessRole';
+  const slash = key.indexOf('/');
+  return slash < 0 || store.get('Namespace', key.slice(0, slash)) === undefined;
+}
+
+/** Whether all that is said is the same; what is asked of an inventory follows from that. */
+function isSame(a: Inventory, b: Inventory): boolean {
+  return JSON.stringify(a) === JSON.stringify(b);
+}
+
+interface World {
+  readonly inventory: Inventory;
+  readonly resolver: PrincipalResolver;
+}
+
+/** What policies are about. */
+function readWorld(store: Store, settings: TrustDomainSettings, registrations: RegistrationSource): World {
   const { byPod, byIdentity } = indexRegistrations(registrations);
   const inventory = readInventory(store, {
     trustDomain: settings.name,
     spiffeIds: (uid) => [...(byPod.get(uid) ?? [])],
   });
-  return { inventory, policies: readPolicies(store, settings, inventory, byIdentity) };
-}
-
-function readPolicies(
-  store: Store,
-  settings: TrustDomainSettings,
-  inventory: Inventory,
-  byIdentity: ReadonlyMap<string, ReadonlySet<string>>,
-): PolicySet {
   const resolver: PrincipalResolver = {
     trustDomain: settings.name,
     identity(ref) {
@@ -53,11 +127,7 @@ function readPolicies(
     namespaces: (requirements: readonly LabelRequirement[]) =>
       inventory.namespaces.filter(({ labels }) => labelsMatch(requirements, labels)).map(({ name }) => name),
   };
-  const inputs = ['AccessPolicy', 'ClusterAccessPolicy'].flatMap(
-    (kind) => store.list(kind) as unknown as readonly PolicyInput[],
-  );
-  const roles = store.list('AccessRole') as unknown as readonly RoleInput[];
-  return compilePolicySet(inputs, { ...resolver, roles, defaultAction: settings.defaultAction });
+  return { inventory, resolver };
 }
 
 function indexRegistrations(registrations: RegistrationSource): {

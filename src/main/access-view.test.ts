@@ -57,6 +57,56 @@ describe('the live view of access policies', () => {
     expect(allowed()).toBe(false);
   });
 
+  it('reads pods and identities again only when one of them changes, and policies only when they do', async () => {
+    const settings = trustDomainSettings({ flag: 'example.org' });
+    const store = new MemoryStore();
+    const clock = new FakeClock();
+    let reads = 0;
+    const all = (): Iterable<Registration> => {
+      reads++;
+      return [];
+    };
+    const namespace: StoredObject = {
+      ...{ apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'shop', uid: 'n', generation: 1 } },
+    };
+    const pod = (name: string, app: string): StoredObject => ({
+      apiVersion: 'v1',
+      kind: 'Pod',
+      metadata: { namespace: 'shop', name, uid: name, generation: 1, labels: { app } },
+    });
+    store.put(namespace, pod('one', 'web'), policy('Deny'));
+    const live = followAccess({ store, settings, registrations: { all }, clock, logger: recordingLogger() });
+    const change = async (...objects: readonly StoredObject[]): Promise<NonNullable<typeof live.current>> => {
+      store.put(...objects);
+      await clock.advance(1000);
+      if (live.current === undefined) throw new Error('there is a view');
+      return live.current;
+    };
+    const first = await change(policy('Deny'));
+    const before = reads;
+    const second = await change(policy('Allow'));
+    expect(reads).toBe(before);
+    expect(second.inventory).toBe(first.inventory);
+    expect(second.policies).not.toBe(first.policies);
+    expect(second.pod('one')).toBe(first.pod('one'));
+    const third = await change(pod('two', 'shop'));
+    expect(reads).toBeGreaterThan(before);
+    expect(third.policies).toBe(second.policies);
+    expect(third.pod('two')?.labels).toEqual({ app: 'shop' });
+    expect(third.inventory.workloads.map(({ name }) => name)).toEqual(['one', 'two']);
+    // Nothing that a workload is made of is other.
+    const fourth = await change({
+      ...pod('two', 'shop'),
+      metadata: { ...pod('two', 'shop').metadata, generation: 2 },
+    });
+    expect(fourth.inventory).toBe(third.inventory);
+    // The first policy of a namespace that nobody wrote down makes it known.
+    const elsewhere = policy('Allow');
+    const fifth = await change({ ...elsewhere, metadata: { ...elsewhere.metadata, namespace: 'new' } });
+    expect(fifth.inventory.namespaces.map(({ name }) => name)).toEqual(['new', 'shop']);
+    live.close();
+  });
+
   it('allows nothing by a view that could not be made anew, and recovers', async () => {
     let broken = false;
     const { store, clock, logger, allowed, live } = follow(() => {

@@ -1,7 +1,12 @@
 import type { AuthorizationView, WatchedAuthorizationViews } from '../agent/authorization/view.js';
-import type { InventoryWorkload } from '../access/mesh/inventory.js';
+import type { Inventory, InventoryWorkload } from '../access/mesh/inventory.js';
 import type { SourceWorkload, TargetWorkload } from '../access/policy/model.js';
-import { readAccessView, type RegistrationSource } from '../cluster/access-view.js';
+import {
+  createAccessReader,
+  type AccessReader,
+  type ChangedObject,
+  type RegistrationSource,
+} from '../cluster/access-view.js';
 import { podFacts } from '../cluster/pod-facts.js';
 import type { TrustDomainSettings } from '../cluster/trust-domain.js';
 import type { PodFacts } from '../identity/registration/registration.js';
@@ -30,10 +35,11 @@ const BATCH_MS = 10;
 /** After a view that took long to make, the next waits so many times as long: decisions come first. */
 const REST = 4;
 
+/** What says who may; pods and identities are as they were when nothing else changes. */
+const POLICIES: ReadonlySet<string> = new Set(['AccessPolicy', 'ClusterAccessPolicy', 'AccessRole']);
+
 const KINDS: ReadonlySet<string> = new Set([
-  'AccessPolicy',
-  'ClusterAccessPolicy',
-  'AccessRole',
+  ...POLICIES,
   'Namespace',
   'Pod',
   'ServiceAccount',
@@ -49,20 +55,37 @@ export function followAccess(options: LiveAccessViewOptions): LiveAccessView {
   const { store, clock, logger } = options;
   const listeners = new Set<() => void>();
   let current: AuthorizationView | undefined;
+  /** Undefined when the last view could not be made: then the next one is read from the beginning. */
+  let reader: AccessReader | undefined;
   /** Kept from view to view where nothing changed, since what concerns a target is looked up once per object. */
-  let targets = new Map<string, TargetWorkload>();
+  let targets: ReadonlyMap<string, TargetWorkload> = new Map();
+  let changed = new Map<string, ChangedObject>();
   let timer: Timer | undefined;
   let tookMs = 0;
+
+  const makeView = (changes: readonly ChangedObject[]): AuthorizationView => {
+    const known = current;
+    const from = reader ?? createAccessReader(store, options.settings, options.registrations);
+    const access = reader === undefined ? from.view : from.update(changes);
+    reader = from;
+    if (known?.inventory === access.inventory && changes.every(({ kind }) => POLICIES.has(kind))) {
+      return { ...known, ...access };
+    }
+    const workloads = readWorkloads(options, access.inventory, targets);
+    targets = workloads.targets;
+    return { ...access, ...workloads.lookups };
+  };
 
   const refresh = (): void => {
     timer = undefined;
     const start = clock.monotonic();
+    const changes = [...changed.values()];
+    changed = new Map();
     try {
-      const made = makeView(options, targets);
-      targets = made.targets;
-      current = made.view;
+      current = makeView(changes);
     } catch (thrown) {
       current = undefined;
+      reader = undefined;
       logger.error('the access policies cannot be read, so nothing is allowed', {
         error: SignetError.from(thrown).message,
       });
@@ -73,8 +96,10 @@ export function followAccess(options: LiveAccessViewOptions): LiveAccessView {
 
   refresh();
   const unsubscribe = store.subscribe((changes) => {
-    if (timer !== undefined || !changes.some(({ kind }) => KINDS.has(kind))) return;
-    timer = clock.after(Math.max(BATCH_MS, tookMs * REST), refresh);
+    for (const { kind, key } of changes) {
+      if (KINDS.has(kind)) changed.set(`${kind}/${key}`, { kind, key });
+    }
+    if (changed.size > 0) timer ??= clock.after(Math.max(BATCH_MS, tookMs * REST), refresh);
   });
   return {
     get current() {
@@ -91,12 +116,14 @@ export function followAccess(options: LiveAccessViewOptions): LiveAccessView {
   };
 }
 
-function makeView(
-  { store, settings, registrations }: LiveAccessViewOptions,
+/** What a view says of workloads. */
+type Lookups = Pick<AuthorizationView, 'pod' | 'target' | 'source'>;
+
+function readWorkloads(
+  { store, registrations }: LiveAccessViewOptions,
+  inventory: Inventory,
   before: ReadonlyMap<string, TargetWorkload>,
-): { readonly view: AuthorizationView; readonly targets: Map<string, TargetWorkload> } {
-  const access = readAccessView(store, settings, registrations);
-  const { inventory } = access;
+): { readonly lookups: Lookups; readonly targets: ReadonlyMap<string, TargetWorkload> } {
   const namespaceLabels = new Map(inventory.namespaces.map(({ name, labels }) => [name, labels]));
   const pods = new Map<string, PodFacts>();
   const targets = new Map<string, TargetWorkload>();
@@ -120,8 +147,7 @@ function makeView(
   const sources = new Map<string, SourceWorkload | undefined>();
   return {
     targets,
-    view: {
-      ...access,
+    lookups: {
       pod: (uid) => targets.get(uid),
       target: (uri) => alike(inventory.holdersOf(uri)),
       source(uri) {

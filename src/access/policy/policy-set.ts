@@ -103,6 +103,7 @@ class IndexedPolicySet implements PolicySet {
   }
 
   replace(removed: readonly Policy[], added: readonly Policy[]): PolicySet {
+    if (removed.length === 0 && added.length === 0) return this;
     return removed.length + added.length > MANY
       ? this.#replaceMany(removed, added)
       : this.#replaceFew(removed, added);
