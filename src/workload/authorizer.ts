@@ -1,10 +1,7 @@
 import { parseSpiffeId, parseTrustDomain, spiffeId, type SpiffeId } from '../identity/spiffe/id.js';
+import type { PeerAuthorizer, PeerVerdict } from '../rpc/tls/identity.js';
 
-/** Whether a peer that was verified is let in. */
-export type PeerVerdict = { readonly allowed: true } | { readonly allowed: false; readonly reason: string };
-
-/** Decides on the peer of a connection, after its SVID was verified. */
-export type PeerAuthorizer = (peer: SpiffeId) => PeerVerdict;
+export type { PeerAuthorizer, PeerVerdict };
 
 const ALLOWED: PeerVerdict = { allowed: true };
 

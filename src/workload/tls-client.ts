@@ -1,10 +1,11 @@
 import { once } from 'node:events';
 import { connect, type ConnectionOptions, type PeerCertificate, type TLSSocket } from 'node:tls';
-import type { SpiffeId } from '../identity/spiffe/id.js';
 import { systemRandom } from '../lib/random.js';
+import type { VerifiedPeer } from '../rpc/tls/identity.js';
+import { chainOf, notePeer } from '../rpc/tls/peer.js';
 import type { PeerAuthorizer } from './authorizer.js';
 import { PeerError } from './errors.js';
-import { chainOf, notePeer, verifyPeer } from './peer.js';
+import { verifyPeer } from './peer.js';
 import { tlsMaterial } from './tls-options.js';
 import type { X509Source } from './x509-source.js';
 
@@ -28,7 +29,7 @@ export function tlsClientOptions(source: X509Source, authorize: PeerAuthorizer):
 function optionsFor(
   source: X509Source,
   authorize: PeerAuthorizer,
-  verified: (peer: SpiffeId) => void,
+  verified: (peer: VerifiedPeer) => void,
 ): TlsClientOptions {
   return {
     ...tlsMaterial(source),
@@ -64,7 +65,7 @@ export function openTls(
   authorize: PeerAuthorizer,
   options: TlsConnectOptions,
 ): TLSSocket {
-  let peer: SpiffeId | undefined;
+  let peer: VerifiedPeer | undefined;
   const socket = connect({ ...options, ...optionsFor(source, authorize, (verified) => (peer = verified)) });
   socket.once('secureConnect', () => {
     // Fails closed: what connected without the check (a session that was resumed after all) is not used.

@@ -4,8 +4,8 @@ import {
   type SecureContextOptions,
   type TlsOptions,
 } from 'node:tls';
-import { constants } from 'node:crypto';
 import { encodePem } from '../identity/pki/pem.js';
+import { TLS_BOUNDS } from '../rpc/tls/context.js';
 import type { X509Source } from './x509-source.js';
 
 /** What both ends put into TLS, as it is at this moment. */
@@ -34,8 +34,7 @@ export function tlsMaterial(source: X509Source): TlsMaterial {
       .bundles()
       .flatMap(({ x509Authorities }) => x509Authorities.map((der) => encodePem('CERTIFICATE', der))),
     allowPartialTrustChain: true,
-    minVersion: 'TLSv1.3',
-    secureOptions: constants.SSL_OP_NO_TICKET,
+    ...TLS_BOUNDS,
   };
 }
 
