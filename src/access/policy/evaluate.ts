@@ -88,6 +88,8 @@ class LazyDecision implements Decision {
   readonly #facts: Facts;
   readonly #request: AccessRequest;
   #reason: string | undefined;
+  /** null until it was asked for. */
+  #nearest: NearMiss | undefined | null = null;
 
   constructor(
     outcome: Outcome,
@@ -107,7 +109,8 @@ class LazyDecision implements Decision {
 
   get nearest(): NearMiss | undefined {
     if (this.allowed || this.#outcome.rule !== undefined) return undefined;
-    return nearestRule(this.#decider.allowRules, this.#facts);
+    if (this.#nearest === null) this.#nearest = nearestRule(this.#decider.allowRules, this.#facts);
+    return this.#nearest;
   }
 
   get reason(): string {

@@ -6,15 +6,16 @@ import { matchesToken } from './claims.js';
 
 interface Missed {
   readonly field: keyof Conditions;
-  readonly reason: string;
+  /** In words. */
+  readonly reason: () => string;
 }
 
-/** Which conditions of a rule a request does not meet, in words. */
+/** Which conditions of a rule a request does not meet. */
 export function conditionsMissed(when: Conditions | undefined, facts: Facts): readonly Missed[] {
   if (when === undefined) return [];
   return CONDITIONS.filter(
     (name) => when[name] !== undefined && matchesCondition(name, when, facts) !== 'yes',
-  ).map((field) => ({ field, reason: reasonOf(field, when, facts) }));
+  ).map((field) => ({ field, reason: () => reasonOf(field, when, facts) }));
 }
 
 function reasonOf(field: keyof Conditions, when: Conditions, facts: Facts): string {

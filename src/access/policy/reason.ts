@@ -24,6 +24,7 @@ import {
   type PolicyRef,
   type Rule,
   type TargetWorkload,
+  type ValueMatch,
 } from './model.js';
 import { describePath } from './path.js';
 import type { RankedRule } from './rule-list.js';
@@ -59,7 +60,11 @@ export interface NearMiss {
   readonly missed: readonly { readonly field: MissedField; readonly reason: string }[];
 }
 
-type Missed = NearMiss['missed'][number];
+/** A field that did not match, and why: put in words only for the rule that is told. */
+interface Missed {
+  readonly field: MissedField;
+  readonly reason: () => string;
+}
 
 /** How many rules are looked at for the nearest; the answer does not depend on it, only the hint. */
 const MAX_COMPARED = 512;
@@ -71,34 +76,41 @@ export function nearestRule(rules: readonly RankedRule[], facts: Facts): NearMis
   let best:
     { readonly ranked: RankedRule; readonly missed: readonly Missed[]; readonly cost: number } | undefined;
   for (const ranked of rules.slice(0, MAX_COMPARED)) {
+    // Most rules are for others, and already that is too far.
+    if (best !== undefined && best.cost <= SOURCE_COST && !isForCaller(ranked.rule, facts)) continue;
     const missed = missedFields(ranked, facts);
     const cost = missed.reduce((sum, { field }) => sum + costOf(field), 0);
     if (best === undefined || cost < best.cost) best = { ranked, missed, cost };
   }
   if (best === undefined) return undefined;
-  return { policy: best.ranked.policy.ref, rule: best.ranked.rule.name, missed: best.missed };
+  const { policy, rule } = best.ranked;
+  const missed = best.missed.map(({ field, reason }) => ({ field, reason: reason() }));
+  return { policy: policy.ref, rule: rule.name, missed };
 }
+
+const SOURCE_COST = 2.5;
 
 /**
  * People look for the rule that is about them first, so being for another counts more than two other fields. A caller
  * who lacks nothing but a token can get one, so that is nearest of all.
  */
 function costOf(field: MissedField): number {
-  if (field === 'source') return 2.5;
+  if (field === 'source') return SOURCE_COST;
   return field === 'token' || field === 'role' ? 0.4 : 1;
 }
 
 function missedFields({ rule, policy, ports }: RankedRule, facts: Facts): readonly Missed[] {
   const missed: Missed[] = [];
-  if (!rule.from.some((source) => matchesSource(source, facts) === 'yes')) {
-    missed.push({ field: 'source', reason: sourceMissed(rule, facts) });
-  }
+  if (!isForCaller(rule, facts)) missed.push({ field: 'source', reason: () => sourceMissed(rule, facts) });
   if (!inValidity(policy.validity, facts.time)) {
     const over = policy.validity?.until !== undefined && facts.time >= policy.validity.until;
-    missed.push({ field: 'time', reason: over ? 'the policy is over' : 'the policy does not hold yet' });
+    missed.push({
+      field: 'time',
+      reason: () => (over ? 'the policy is over' : 'the policy does not hold yet'),
+    });
   }
   if (matchesPorts(ports, facts) !== 'yes') {
-    missed.push({ field: 'port', reason: portMissed([...(ports ?? [])], facts) });
+    missed.push({ field: 'port', reason: () => portMissed([...(ports ?? [])], facts) });
   }
   if (rule.to !== undefined) missed.push(...operationMissed(rule.to, facts));
   if (matchesConditions(rule.when, facts) !== 'yes') missed.push(...conditionsMissed(rule.when, facts));
@@ -111,38 +123,30 @@ function operationMissed(operations: readonly Operation[], facts: Facts): readon
     const missed = oneOperationMissed(operation, facts);
     if (best === undefined || missed.length < best.length) best = missed;
   }
-  return best ?? [{ field: 'role', reason: 'its roles permit nothing' }];
+  return best ?? [{ field: 'role', reason: () => 'its roles permit nothing' }];
 }
 
 function oneOperationMissed(operation: Operation, facts: Facts): readonly Missed[] {
   if (operation.kind === 'action') return actionMissed(operation, facts);
   if (facts.request.application !== undefined) {
-    return [{ field: 'action', reason: 'it is about network requests' }];
+    return [{ field: 'action', reason: () => 'it is about network requests' }];
   }
   const { http } = facts;
   const missed: Missed[] = [];
   if (matchesPorts(operation.ports, facts) !== 'yes') {
-    missed.push({ field: 'port', reason: portMissed(operation.ports ?? [], facts) });
+    missed.push({ field: 'port', reason: () => portMissed(operation.ports ?? [], facts) });
   }
   if (matchesMethods(operation, facts) !== 'yes') {
-    const methods = listed(operation.methods ?? []);
-    missed.push({
-      field: 'method',
-      reason: http === undefined ? 'no HTTP is seen' : `method ${http.method} is not ${methods}`,
-    });
+    missed.push({ field: 'method', reason: () => methodMissed(operation, facts) });
   }
   if (matchesHosts(operation, facts) !== 'yes') {
     missed.push({
       field: 'host',
-      reason: `host ${http?.host ?? '(none)'} is not ${listed(operation.hosts ?? [])}`,
+      reason: () => `host ${http?.host ?? '(none)'} is not ${listed(operation.hosts ?? [])}`,
     });
   }
   if (matchesPaths(operation, facts) !== 'yes') {
-    const paths = listed((operation.paths ?? []).map(describePath));
-    missed.push({
-      field: 'path',
-      reason: http === undefined ? 'no HTTP is seen' : `path ${shortPath(http.path)} is not ${paths}`,
-    });
+    missed.push({ field: 'path', reason: () => pathMissed(operation, facts) });
   }
   return [...missed, ...fieldsMissed(operation, facts), ...grantMissed(operation, facts)];
 }
@@ -150,12 +154,16 @@ function oneOperationMissed(operation: Operation, facts: Facts): readonly Missed
 function fieldsMissed(operation: NetworkOperation, facts: Facts): readonly Missed[] {
   const missed: Missed[] = [];
   if (matchesHeaderFields(operation, facts) !== 'yes') {
-    const names = listed((operation.headers ?? []).map(({ name }) => name));
-    missed.push({ field: 'header', reason: `header ${names} is not as asked for` });
+    missed.push({
+      field: 'header',
+      reason: () => `header ${namesOf(operation.headers)} is not as asked for`,
+    });
   }
   if (matchesParameters(operation, facts) !== 'yes') {
-    const names = listed((operation.query ?? []).map(({ name }) => name));
-    missed.push({ field: 'query', reason: `query parameter ${names} is not as asked for` });
+    missed.push({
+      field: 'query',
+      reason: () => `query parameter ${namesOf(operation.query)} is not as asked for`,
+    });
   }
   return missed;
 }
@@ -163,19 +171,22 @@ function fieldsMissed(operation: NetworkOperation, facts: Facts): readonly Misse
 function grantMissed(operation: Operation, facts: Facts): readonly Missed[] {
   const { grantedBy } = operation;
   if (grantedBy?.claim === undefined || matchesGrant(operation, facts) === 'yes') return [];
-  const claim = grantedBy.claim.path.join('/');
-  return [{ field: 'role', reason: `no token grants role ${grantedBy.role} by its claim ${claim}` }];
+  const { role, claim } = grantedBy;
+  const reason = (): string => `no token grants role ${role} by its claim ${claim.path.join('/')}`;
+  return [{ field: 'role', reason }];
 }
 
 function actionMissed(operation: ActionOperation, facts: Facts): readonly Missed[] {
   const { application } = facts.request;
-  if (application === undefined) return [{ field: 'action', reason: "it is about an application's actions" }];
+  if (application === undefined)
+    return [{ field: 'action', reason: () => "it is about an application's actions" }];
   const { action, resource } = application;
   const missed: Missed[] = [];
-  if (operation.actions?.includes(action.name) === false) {
+  const { actions = [action.name] } = operation;
+  if (!actions.includes(action.name)) {
     missed.push({
       field: 'action',
-      reason: `action ${shortPath(action.name)} is not ${listed(operation.actions)}`,
+      reason: () => `action ${shortPath(action.name)} is not ${listed(actions)}`,
     });
   }
   const types = operation.resources ?? [];
@@ -183,13 +194,31 @@ function actionMissed(operation: ActionOperation, facts: Facts): readonly Missed
     types.length > 0 &&
     !types.some(({ type, ids }) => type === resource.type && ids?.includes(resource.id) !== false)
   ) {
-    const wanted = listed(types.map(({ type }) => type));
     missed.push({
       field: 'resource',
-      reason: `resource ${shortPath(resource.type)} ${shortPath(resource.id)} is not among ${wanted}`,
+      reason: () => {
+        const wanted = listed(types.map(({ type }) => type));
+        return `resource ${shortPath(resource.type)} ${shortPath(resource.id)} is not among ${wanted}`;
+      },
     });
   }
   return [...missed, ...grantMissed(operation, facts)];
+}
+
+function methodMissed({ methods = [] }: NetworkOperation, { http }: Facts): string {
+  return http === undefined ? 'no HTTP is seen' : `method ${http.method} is not ${listed(methods)}`;
+}
+
+function pathMissed({ paths = [] }: NetworkOperation, { http }: Facts): string {
+  return http === undefined
+    ? 'no HTTP is seen'
+    : `path ${shortPath(http.path)} is not ${listed(paths.map(describePath))}`;
+}
+
+const namesOf = (matches: readonly ValueMatch[] = []): string => listed(matches.map(({ name }) => name));
+
+function isForCaller({ from }: Rule, facts: Facts): boolean {
+  return from.some((source) => matchesSource(source, facts) === 'yes');
 }
 
 function sourceMissed(rule: Rule, facts: Facts): string {

@@ -40,6 +40,8 @@ export interface Authorization {
 }
 
 const ID_BYTES = 12;
+/** So many at once: asking for randomness costs more than the bytes. */
+const IDS_AT_ONCE = 64;
 
 export function createAuthorization(options: AuthorizationOptions): Authorization {
   const { views, tokens, calls, clock, random } = options;
@@ -53,7 +55,7 @@ export function createAuthorization(options: AuthorizationOptions): Authorizatio
     get view() {
       return views.current;
     },
-    nextId: () => Buffer.from(random.bytes(ID_BYTES)).toString('base64url'),
+    nextId: idSource(random),
     decide(id, asked, finding) {
       const { current } = views;
       const request: AccessRequest = { ...asked, time: clock.now() };
@@ -63,6 +65,17 @@ export function createAuthorization(options: AuthorizationOptions): Authorizatio
       log.record(answered);
       return answered;
     },
+  };
+}
+
+/** Makes names that nobody can foretell; none comes twice. */
+function idSource(random: Random): () => string {
+  let bytes = Buffer.alloc(0);
+  return () => {
+    if (bytes.length === 0) bytes = Buffer.from(random.bytes(ID_BYTES * IDS_AT_ONCE));
+    const id = bytes.toString('base64url', 0, ID_BYTES);
+    bytes = bytes.subarray(ID_BYTES);
+    return id;
   };
 }
 

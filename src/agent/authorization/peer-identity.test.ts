@@ -7,6 +7,7 @@ import { readCaller } from './peer-identity.js';
 const id = 'spiffe://shop.test/ns/shop/sa/front';
 const knows = (name: string): boolean => name === 'shop.test';
 const pair = await generateKeyPair('ec-p256');
+const certificates = new Map<string, string>();
 
 /** As Envoy sends it with include_peer_certificate. */
 function sent(uris: readonly string[], dnsNames: readonly string[] = []): string {
@@ -37,5 +38,25 @@ describe('the caller, as Envoy says who it is', () => {
       ok: false,
       reason: expect.stringContaining(reason),
     });
+  });
+
+  it('is held against what is said each time, also when the certificate came before', () => {
+    const certificate = sent([id]);
+    const broken = certificate.replace('BEGIN', 'BEGUN');
+    for (let round = 0; round < 2; round++) {
+      expect(readCaller({ principal: id, certificate }, knows)).toEqual({ ok: true, spiffeId: id });
+      expect(readCaller({ principal: `${id}2`, certificate }, knows)).toMatchObject({ ok: false });
+      expect(readCaller({ principal: id, certificate: broken }, knows)).toMatchObject({ ok: false });
+    }
+  });
+
+  it('is told from any number of certificates', () => {
+    const ids = Array.from({ length: 600 }, (_, at) => `${id}-${at}`);
+    // Twice, so that some have been forgotten.
+    for (const name of [...ids, ...ids]) {
+      const certificate = certificates.get(name) ?? sent([name]);
+      certificates.set(name, certificate);
+      expect(readCaller({ principal: name, certificate }, knows)).toEqual({ ok: true, spiffeId: name });
+    }
   });
 });

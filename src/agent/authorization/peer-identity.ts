@@ -45,15 +45,43 @@ export function readCaller(
 
 function certificateProblem(certificate: string, principal: string): string | undefined {
   if (certificate.length > MAX_CERTIFICATE) return 'the certificate of the caller is too long';
+  const read = uriSans(certificate);
+  if (!read.ok) return read.reason;
+  const { uris } = read;
+  if (uris.length !== 1) return `the certificate of the caller has ${uris.length} URI SANs; an SVID has one`;
+  return uris[0] === principal
+    ? undefined
+    : 'the certificate of the caller has another SPIFFE ID than is said';
+}
+
+type UriSans =
+  { readonly ok: true; readonly uris: readonly string[] } | { readonly ok: false; readonly reason: string };
+
+/**
+ * What certificates were found to hold, and nothing else: a proxy sends the same few again and again, and reading one costs
+ * more than the decision. Bounded by number and size; the oldest goes first.
+ */
+const known = new Map<string, UriSans>();
+const MAX_KNOWN = 512;
+const MAX_KNOWN_LENGTH = 8 * 1024;
+
+function uriSans(certificate: string): UriSans {
+  const before = known.get(certificate);
+  if (before !== undefined) return before;
+  const read = readUriSans(certificate);
+  if (certificate.length > MAX_KNOWN_LENGTH) return read;
+  const [oldest] = known.keys();
+  if (known.size >= MAX_KNOWN && oldest !== undefined) known.delete(oldest);
+  known.set(certificate, read);
+  return read;
+}
+
+function readUriSans(certificate: string): UriSans {
   try {
     const [der] = decodePem(decodeURIComponent(certificate), 'CERTIFICATE');
-    const { uris } = parseCertificate(der ?? new Uint8Array());
-    if (uris.length !== 1)
-      return `the certificate of the caller has ${uris.length} URI SANs; an SVID has one`;
-    return uris[0] === principal
-      ? undefined
-      : 'the certificate of the caller has another SPIFFE ID than is said';
+    return { ok: true, uris: parseCertificate(der ?? new Uint8Array()).uris };
   } catch (thrown) {
-    return `the certificate of the caller cannot be read: ${SignetError.from(thrown).message}`;
+    const reason = `the certificate of the caller cannot be read: ${SignetError.from(thrown).message}`;
+    return { ok: false, reason };
   }
 }
