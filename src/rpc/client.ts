@@ -1,18 +1,23 @@
 import type {
   CallOptions as LibraryCallOptions,
+  ChannelCredentials,
+  ChannelOptions,
   ClientDuplexStream,
   ClientReadableStream,
   ServiceError,
 } from '@grpc/grpc-js';
 import { Client, Metadata, credentials } from '@grpc/grpc-js';
-import { systemClock } from '../lib/clock.js';
+import { systemClock, type Clock } from '../lib/clock.js';
 import { SignetError } from '../lib/errors.js';
+import { systemRandom, type Random } from '../lib/random.js';
 import type { MethodShape, RequestOf, ResponseOf, ServiceShape } from './definition.js';
 import { HealthService } from './gen/grpc/health/v1/health.js';
 import { AdminService } from './gen/signet/admin/v1/admin.js';
 import { SpiffeWorkloadAPIService } from './gen/spiffe/workload.js';
 import type { StatusName } from './service.js';
 import { statusName } from './status.js';
+import { SvidChannelCredentials } from './tls/channel.js';
+import type { PeerAuthorizer, TlsIdentity } from './tls/identity.js';
 
 /** A call that failed: with a status of the server, or because it was not reached (`Unavailable`). */
 export class RpcError extends SignetError {
@@ -77,24 +82,74 @@ export function connectUnix(path: string, options: ConnectOptions = {}): RpcConn
   return connectRpc({ kind: 'unix', path }, options);
 }
 
+/** A connection over mutual TLS 1.3. */
+export interface ConnectTlsOptions extends ConnectOptions {
+  /** An IP address, or a DNS name of which all addresses are tried. */
+  readonly host: string;
+  readonly port: number;
+  /** Each connection shows the newest SVID, and verifies the server by the newest bundles. */
+  readonly identity: TlsIdentity;
+  /** Which server is the right one, by its SPIFFE ID; host names and DNS SANs have no say. */
+  readonly authorizeServer: PeerAuthorizer;
+  /** `false` to come as nobody, for the call that brings the first SVID. */
+  readonly showSvid?: boolean;
+  /** While a call runs, the server must answer a ping of so often within so long; 30 and 10 seconds unless said. */
+  readonly keepalive?: { readonly everyMs: number; readonly withinMs: number };
+  readonly clock?: Clock;
+  readonly random?: Random;
+}
+
+/**
+ * A connection over mutual TLS. Nothing is sent before the first call. While it cannot be made, calls fail at once with
+ * `Unavailable` and the reason, and it is tried again with back-off (100 ms to 5 s, on the given clock). A server that
+ * tells its clients to go gets no more calls, and those that it has finish.
+ */
+export function connectTls(options: ConnectTlsOptions): RpcConnection {
+  const { host, port, keepalive } = options;
+  const credentials = new SvidChannelCredentials({
+    ...{ host, identity: options.identity, authorizeServer: options.authorizeServer },
+    ...(options.showSvid === undefined ? {} : { showSvid: options.showSvid }),
+    ...{ clock: options.clock ?? systemClock, random: options.random ?? systemRandom },
+  });
+  return connection(hostAndPort(host, port), credentials, options, {
+    'grpc.keepalive_time_ms': keepalive?.everyMs ?? 30_000,
+    'grpc.keepalive_timeout_ms': keepalive?.withinMs ?? 10_000,
+    // The credentials wait, on a clock that is given.
+    'grpc.initial_reconnect_backoff_ms': 1,
+    'grpc.max_reconnect_backoff_ms': 1,
+  });
+}
+
 /** A connection to an address. Nothing is sent before the first call. */
 export function connectRpc(address: RpcAddress, options: ConnectOptions = {}): RpcConnection {
-  const target =
-    address.kind === 'unix'
-      ? `unix:${address.path}`
-      : `${address.host.includes(':') ? `[${address.host}]` : address.host}:${address.port}`;
-  const channel = new Client(target, credentials.createInsecure(), {
+  const target = address.kind === 'unix' ? `unix:${address.path}` : hostAndPort(address.host, address.port);
+  return connection(target, credentials.createInsecure(), options, {
+    'grpc.initial_reconnect_backoff_ms': 100,
+    'grpc.max_reconnect_backoff_ms': 5000,
+  });
+}
+
+function hostAndPort(host: string, port: number): string {
+  return `${host.includes(':') ? `[${host}]` : host}:${port}`;
+}
+
+function connection(
+  target: string,
+  channelCredentials: ChannelCredentials,
+  options: ConnectOptions,
+  more: ChannelOptions,
+): RpcConnection {
+  const channel = new Client(target, channelCredentials, {
     'grpc.enable_channelz': 0,
     // So that closing this client closes its socket, whatever other clients do.
     'grpc.use_local_subchannel_pool': 1,
     'grpc.max_receive_message_length': options.maxMessageBytes ?? 16 * 1024 * 1024,
-    'grpc.initial_reconnect_backoff_ms': 100,
-    'grpc.max_reconnect_backoff_ms': 5000,
     // A caller decides what to repeat; the library would also keep each message for it.
     'grpc.enable_retries': 0,
     // A service config out of DNS has no place here.
     'grpc.service_config_disable_resolution': 1,
     'grpc.enable_http_proxy': 0,
+    ...more,
   });
   const calls = new Set<RunningClientCall>();
   const clientOf = <D extends ServiceShape>(

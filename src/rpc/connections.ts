@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net';
+import { setImmediate as turn } from 'node:timers/promises';
 import type { RpcLimits } from './limits.js';
 import type { Peer, StatusError } from './service.js';
 
@@ -79,4 +80,29 @@ export class ConnectionPool {
   get size(): number {
     return this.#total;
   }
+}
+
+/**
+ * Gives the connection the address that the library hands to handlers as their peer. It is ours alone: nothing that the
+ * client sends gets near it.
+ */
+export function nameConnection(socket: Socket, connectionId: string): void {
+  Object.defineProperty(socket, 'remoteAddress', { value: connectionId });
+  // The library would add it to the address.
+  Object.defineProperty(socket, 'remotePort', { value: undefined });
+}
+
+/** Ends the calls of these connections with a status, then closes them. Resolves when they are closed. */
+export async function endConnections(connections: readonly Connection[], reason: StatusError): Promise<void> {
+  for (const { calls } of connections) for (const call of [...calls]) call.abort(reason);
+  // The statuses are written within these turns as far as the clients read; what the kernel has, it delivers.
+  if (connections.length > 0) for (let left = 4; left > 0; left--) await turn();
+  await Promise.all(
+    connections.map(async ({ socket }) => {
+      if (socket.closed) return;
+      const closed = new Promise((resolve) => socket.once('close', resolve));
+      socket.destroy();
+      await closed;
+    }),
+  );
 }

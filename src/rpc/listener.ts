@@ -1,15 +1,20 @@
 import type { Server, Socket } from 'node:net';
 import { createServer } from 'node:net';
-import { setImmediate as turn } from 'node:timers/promises';
 import type { Clock } from '../lib/clock.js';
-import { BugError } from '../lib/errors.js';
 import type { Logger } from '../lib/logger.js';
 import type { Random } from '../lib/random.js';
 import { greet } from './authority/greet.js';
 import type { RewritingSocket } from './authority/rewriting-socket.js';
-import type { Connection, ConnectionPool, Share } from './connections.js';
+import {
+  endConnections,
+  nameConnection,
+  type Connection,
+  type ConnectionPool,
+  type Share,
+} from './connections.js';
 import type { RpcLimits } from './limits.js';
 import type { HeldPeerCredentials, PeerCredentialsReader } from './peer/reader.js';
+import { Refusals } from './refusals.js';
 import { StatusError } from './service.js';
 import type { SocketFile } from './socket-file.js';
 import { listenAt } from './socket-file.js';
@@ -57,9 +62,6 @@ export interface ListenerParts {
   readonly onClose: () => void;
 }
 
-/** How often refusals are logged for one listener, in milliseconds: whoever floods it shall not flood the log. */
-const REFUSAL_LOG_MS = 10_000;
-
 /** A unix socket whose connections are counted, vouched for by the kernel, and handed on. */
 export class UnixListener implements RpcListener {
   readonly #parts: ListenerParts;
@@ -72,12 +74,12 @@ export class UnixListener implements RpcListener {
   readonly #byProcess = new Map<number, number>();
   /** Connections before their first call. */
   readonly #greeting = new Set<Socket>();
-  #refused = 0;
-  #loggedAt = Number.NEGATIVE_INFINITY;
+  readonly #refusals: Refusals;
 
   constructor(parts: ListenerParts) {
     this.#parts = parts;
     this.#share = { name: parts.options.name, max: parts.maxConnections, count: 0 };
+    this.#refusals = new Refusals(parts.clock, parts.logger);
     this.#server = createServer((socket) => this.#accept(socket));
   }
 
@@ -107,6 +109,11 @@ export class UnixListener implements RpcListener {
     for (const socket of this.#greeting) socket.destroy();
   }
 
+  /** Calls may end by themselves; the server tells the clients, and closes. */
+  drain(): void {
+    this.refuse();
+  }
+
   close(): Promise<void> {
     this.#closed ??= this.#close();
     return this.#closed;
@@ -118,18 +125,7 @@ export class UnixListener implements RpcListener {
     await this.#file?.remove();
     const stopped = new Promise<void>((resolve) => this.#server.close(() => resolve()));
     const reason = new StatusError('Unavailable', 'the server is closing this socket; try again');
-    const connections = [...this.#parts.pool.of(this.name)];
-    for (const { calls } of connections) for (const call of [...calls]) call.abort(reason);
-    // The statuses are written within these turns as far as the clients read; what the kernel has, it delivers.
-    if (connections.length > 0) for (let left = 4; left > 0; left--) await turn();
-    await Promise.all(
-      connections.map(async ({ socket }) => {
-        if (socket.closed) return;
-        const closed = new Promise((resolve) => socket.once('close', resolve));
-        socket.destroy();
-        await closed;
-      }),
-    );
+    await endConnections([...this.#parts.pool.of(this.name)], reason);
     await stopped;
     this.#parts.onClose();
   }
@@ -208,25 +204,6 @@ export class UnixListener implements RpcListener {
 
   #refuse(socket: Socket, reason: string): void {
     socket.destroy();
-    this.#refused++;
-    const now = this.#parts.clock.monotonic();
-    if (now - this.#loggedAt < REFUSAL_LOG_MS) return;
-    this.#loggedAt = now;
-    this.#parts.logger.warn('connections refused', {
-      reason,
-      refused: this.#refused,
-      open: this.#share.count,
-    });
-    this.#refused = 0;
+    this.#refusals.add(reason, this.#share.count);
   }
-}
-
-/**
- * Gives the connection the address that the library hands to handlers as their peer. It is ours alone: nothing that the
- * client sends gets near it.
- */
-function nameConnection(socket: Socket, connectionId: string): void {
-  if (socket.remoteAddress !== undefined)
-    throw new BugError('a unix socket has no remote address of its own');
-  Object.defineProperty(socket, 'remoteAddress', { value: connectionId });
 }

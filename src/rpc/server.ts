@@ -1,7 +1,9 @@
 import type { ServerInterceptingCallInterface, UntypedHandleCall } from '@grpc/grpc-js';
 import { Server, ServerCredentials, ServerInterceptingCall, experimental } from '@grpc/grpc-js';
-import type { Settings } from 'node:http2';
+import type { EventEmitter } from 'node:events';
+import type { ServerHttp2Session, Settings } from 'node:http2';
 import type { Duplex } from 'node:stream';
+import type { TLSSocket } from 'node:tls';
 import type { Clock } from '../lib/clock.js';
 import { sleep, systemClock } from '../lib/clock.js';
 import { BugError } from '../lib/errors.js';
@@ -27,6 +29,7 @@ import type { PeerCredentialsReader } from './peer/reader.js';
 import type { BidiHandler, ServerStreamHandler, UnaryHandler } from './service.js';
 import { reflectionHandlers } from './reflection.js';
 import { StatusError } from './service.js';
+import { TlsListener, type ListenTlsOptions, type TlsRpcListener } from './tls/listener.js';
 
 export interface RpcServerOptions {
   readonly logger: Logger;
@@ -45,6 +48,11 @@ export interface RpcServer {
   service<D extends ServiceShape>(definition: D, handlers: HandlersOf<D>): void;
   /** Opens a socket. Errors: those of `listenAt` in socket-file.ts. */
   listenUnix(options: ListenUnixOptions): Promise<RpcListener>;
+  /**
+   * Opens a TCP port for mutual TLS 1.3 and HTTP/2. Errors: ListenError `AddressInUse`, `ListenFailed`. Who may call, and
+   * until when a connection lives, docs/security/threat-model.md tells.
+   */
+  listenTls(options: ListenTlsOptions): Promise<TlsRpcListener>;
   /** What the health service says of a service, or of the whole server (the empty name, which serves at first). */
   setServing(service: string, serving: boolean): void;
   /** Open connections of all listeners. */
@@ -75,7 +83,8 @@ class GrpcServer implements RpcServer {
   readonly #settings: Buffer;
   readonly #pool: ConnectionPool;
   readonly #environment: CallEnvironment;
-  readonly #listeners = new Set<UnixListener>();
+  readonly #listeners = new Set<UnixListener | TlsListener>();
+  #injectTls: ((socket: TLSSocket) => ServerHttp2Session) | undefined;
   readonly #loadReader: () => Promise<PeerCredentialsReader>;
   #reader: Promise<PeerCredentialsReader> | undefined;
   readonly #health = createHealth();
@@ -178,10 +187,30 @@ class GrpcServer implements RpcServer {
       settings: this.#settings,
       onClose: () => this.#listeners.delete(listener),
     });
+    return this.#opened(listener, () => listener.open(this.#random));
+  }
+
+  async listenTls(options: ListenTlsOptions): Promise<TlsRpcListener> {
+    this.#injectTls ??= sessionInjector(this.#server);
+    const listener = new TlsListener({
+      options,
+      maxConnections: options.maxConnections ?? this.#limits.maxConnectionsPerListener,
+      pool: this.#pool,
+      clock: this.#clock,
+      random: this.#random,
+      logger: this.#logger.child({ listener: options.name }),
+      limits: this.#limits,
+      inject: this.#injectTls,
+      onClose: () => this.#listeners.delete(listener),
+    });
+    return this.#opened(listener, () => listener.open());
+  }
+
+  async #opened<L extends UnixListener | TlsListener>(listener: L, open: () => Promise<void>): Promise<L> {
     this.#listeners.add(listener);
     try {
       if (this.#stopping) throw new StatusError('Unavailable', 'the server is stopping');
-      await listener.open(this.#random);
+      await open();
     } catch (error) {
       this.#listeners.delete(listener);
       throw error;
@@ -215,7 +244,7 @@ class GrpcServer implements RpcServer {
   async drain(graceMs: number): Promise<void> {
     this.#stopping = true;
     this.#health.stop();
-    for (const listener of this.#listeners) listener.refuse();
+    for (const listener of this.#listeners) listener.drain();
     // Tells each client to open no more calls here; the sockets close by themselves when their calls are done.
     for (const injector of [this.#injector, ...this.#rewritten]) injector.drain(graceMs);
     const waited = new AbortController();
@@ -272,4 +301,24 @@ function setHttp2Settings(server: Server, settings: Settings): void {
   const { commonServerOptions } = server as unknown as { commonServerOptions?: { settings?: Settings } };
   if (commonServerOptions === undefined) throw new BugError('grpc-js keeps its HTTP/2 options elsewhere now');
   commonServerOptions.settings = settings;
+}
+
+/**
+ * Hands sockets to an HTTP/2 server of the library and gives their sessions, which the library keeps to itself: without
+ * them a client cannot be told to go before its connection is closed. Fails loudly if a new version keeps them elsewhere.
+ */
+function sessionInjector(server: Server): (socket: TLSSocket) => ServerHttp2Session {
+  const { http2Servers } = server as unknown as { http2Servers?: Map<EventEmitter, unknown> };
+  const before = new Set(http2Servers?.keys());
+  const injector = server.createConnectionInjector(ServerCredentials.createInsecure());
+  const added = [...(http2Servers?.keys() ?? [])].find((one) => !before.has(one));
+  if (added === undefined) throw new BugError('grpc-js keeps its HTTP/2 servers elsewhere now');
+  let session: ServerHttp2Session | undefined;
+  added.on('session', (one: ServerHttp2Session) => (session = one));
+  return (socket) => {
+    session = undefined;
+    injector.injectConnection(socket);
+    if (session === undefined) throw new BugError('an HTTP/2 session begins later now');
+    return session;
+  };
 }

@@ -39,6 +39,14 @@ export interface PeerCredentials {
   isAlive(): boolean;
 }
 
+/** The verified certificate of the other end. */
+export interface PeerCertificate {
+  /** Lower-case hex without leading zero bytes. */
+  readonly serial: string;
+  /** Milliseconds since the epoch. */
+  readonly notAfter: number;
+}
+
 /** The other end of a call. */
 export interface Peer {
   /** Which listener the connection came in by: its `name`, e.g. `pod/<uid>` or `shared`. */
@@ -47,8 +55,15 @@ export interface Peer {
   readonly connectionId: string;
   /** On unix sockets. */
   readonly credentials?: PeerCredentials;
-  /** On mTLS listeners: the verified SPIFFE ID. */
+  /**
+   * On TLS listeners: the SPIFFE ID of the verified certificate. Absent for a client that showed none, which only a
+   * listener with `clientCertificate: 'optional'` lets in: a handler that needs to know who calls must look.
+   */
   readonly spiffeId?: SpiffeId;
+  /** What `spiffeId` was read from. The connection is closed when it ends. */
+  readonly certificate?: PeerCertificate;
+  /** On TLS listeners: the IP address that the connection came from. */
+  readonly remoteAddress?: string;
 }
 
 /** What a handler knows of its call. */
