@@ -41,6 +41,7 @@ const RETRYABLE: ReadonlySet<string> = new Set<CaErrorCode>([
   'AuthorityUnavailable',
   'AuthorityNotYetValid',
   'AuthorityExpired',
+  'StateStale',
   'CaClosed',
 ]);
 /** Our own fault, so the caller learns no more than that; the log has the rest. */

@@ -102,6 +102,35 @@ export class AuthorityKeeper {
   }
 
   /**
+   * Takes over a state that another process has saved, if it is newer: its bundle first, then its signers. Nothing is
+   * written and no key removed, since that is for the process that saved it.
+   *
+   * @throws CaError `AuthorityKeyMismatch` or `PublishFailed`, KeyStoreError
+   */
+  async follow(state: JournalState): Promise<void> {
+    if (state.version > this.#version) {
+      this.#version = state.version;
+      this.#set = state.set;
+    }
+    // Also when nothing is new: what failed half-way the last time is made up for.
+    this.#deliver();
+    try {
+      await this.#alignSigners();
+    } catch (error) {
+      this.#dropFormerSigners();
+      throw error;
+    }
+  }
+
+  /** Whoever saved the newer state may have had a reason to let an authority sign no more. */
+  #dropFormerSigners(): void {
+    const signs = (kind: AuthorityKind): boolean =>
+      this.#signers[kind]?.authority.id === inSlot(this.#set, kind, 'active')?.id;
+    if (!signs('x509')) delete this.#signers.x509;
+    if (!signs('jwt')) delete this.#signers.jwt;
+  }
+
+  /**
    * Takes up what an earlier process left: signers of active authorities, and no keys that nothing refers to.
    *
    * @throws CaError `AuthorityKeyMismatch`, KeyStoreError, JournalError

@@ -14,6 +14,7 @@ import type { AuthorityKind, AuthoritySlot } from './authority-set.js';
 import { AUTHORITY_KINDS, EMPTY_SET } from './authority-set.js';
 import type { CaConfig } from './config.js';
 import { checkConfig } from './config.js';
+import { CaError } from './errors.js';
 import type { Journal, JournalState } from './journal.js';
 import { JournalError } from './journal.js';
 import type { IssuedJwt, JwtRequest } from './jwt-authority.js';
@@ -46,6 +47,16 @@ export interface CaOptions {
   readonly random: Random;
   readonly logger: Logger;
   readonly config: CaConfig;
+  /**
+   * Where several processes sign with the same authorities, only one of them rotates. One that follows begins no new CA
+   * and changes nothing before {@link CertificateAuthority.run}; it rotates from then on. False unless said.
+   */
+  readonly follows?: boolean;
+  /**
+   * Says why the state may be older than what another process has made of it, or undefined. Nothing is signed then. For
+   * a state that this process alone changes it is left out.
+   */
+  readonly staleness?: () => string | undefined;
 }
 
 /** The authorities of one trust domain, and what they sign. */
@@ -76,6 +87,11 @@ export interface CertificateAuthority {
   taint(kind: AuthorityKind, id: string): Promise<AuthorityInfo>;
   /** Takes a tainted authority out of the bundle. Rejects `AuthorityNotTainted` for others, with the fix. */
   revoke(kind: AuthorityKind, id: string): Promise<AuthorityInfo>;
+  /**
+   * Takes over what another process has saved, if it is newer: call it when the shared state has changed. Rejects when the
+   * state cannot be read or used; what could have been withdrawn signs no more then.
+   */
+  follow(): Promise<void>;
   /** Rotates on schedule until the signal is aborted. Failures are logged, shown as {@link problem}, and retried. */
   run(signal: AbortSignal): Promise<void>;
   /** Waits for what is under way; signs nothing afterwards. */
@@ -86,18 +102,25 @@ export interface CertificateAuthority {
  * Opens the CA on its state, or begins a new one where there is none. When this resolves, both kinds of authority are
  * active and published, or were once and the log says why they are not now.
  *
- * @throws CaError, JournalError or KeyStoreError
+ * @throws CaError, JournalError or KeyStoreError; `JournalMissing` when it follows and there is no state yet
  */
 export async function openCertificateAuthority(options: CaOptions): Promise<CertificateAuthority> {
   const trustDomain = parseTrustDomain(options.trustDomain);
   const settings = checkConfig(options.config);
+  const follows = options.follows ?? false;
   const loaded = await options.journal.load();
+  if (loaded === undefined && follows)
+    throw new JournalError('JournalMissing', 'there are no authorities yet: the leader makes them');
   const state = loaded === undefined ? await begin(options, trustDomain) : checkOwner(loaded, trustDomain);
   const keeper = new AuthorityKeeper({ ...options, trustDomain, settings }, state);
-  await keeper.takeUp();
 
   const problem = new WatchedValue<SignetError | undefined>(undefined);
   const rotation = new Rotation(keeper, settings, options.clock, options.logger, problem);
+  if (follows) {
+    await keeper.follow(state);
+    return assemble(options, trustDomain, keeper, rotation, problem);
+  }
+  await keeper.takeUp();
   await rotation.tick();
   if (keeper.x509Signer === undefined || keeper.jwtSigner === undefined) {
     throw problem.value ?? new SignetError('Internal', 'the CA has no authority to sign with');
@@ -135,6 +158,15 @@ function assemble(
   problem: Watched<SignetError | undefined>,
 ): CertificateAuthority {
   const { clock } = options;
+  const load = async (): Promise<JournalState | undefined> => {
+    const state = await options.journal.load();
+    return state === undefined ? undefined : checkOwner(state, trustDomain);
+  };
+  const requireFresh = (): void => {
+    const why = options.staleness?.();
+    if (why !== undefined)
+      throw new CaError('StateStale', `nothing is signed, since the authorities may have changed: ${why}`);
+  };
   const find = (kind: AuthorityKind, id: string): AuthorityInfo => {
     const found = infos(keeper).find((info) => info.kind === kind && info.id === id);
     if (found === undefined) throw new SignetError('Internal', `${kind} authority ${id} is gone`);
@@ -150,6 +182,7 @@ function assemble(
     async signX509(request) {
       checkX509Request(request, trustDomain);
       rotation.requireOpen();
+      requireFresh();
       const now = clock.now();
       return requireSigner(keeper.x509Signer, now, rotation).sign(request, now);
     },
@@ -157,6 +190,7 @@ function assemble(
     async signJwt(request) {
       checkJwtRequest(request, trustDomain);
       rotation.requireOpen();
+      requireFresh();
       const now = clock.now();
       return requireSigner(keeper.jwtSigner, now, rotation).sign(request, now);
     },
@@ -174,7 +208,12 @@ function assemble(
       await rotation.revoke(kind, id);
       return find(kind, id);
     },
-    run: (signal) => runRotation(rotation, options.random, signal),
+    follow: () => rotation.follow(load),
+    async run(signal) {
+      // Another process may have led since the last time.
+      const takeUp = options.follows === true ? () => rotation.takeUp(load) : undefined;
+      await runRotation(rotation, options.random, signal, takeUp);
+    },
     async close() {
       await rotation.close();
       await options.journal.close();

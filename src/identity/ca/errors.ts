@@ -38,6 +38,8 @@ export type CaErrorCode =
   | 'UpstreamInvalid'
   /** The upstream authority ends too soon to sign another authority. */
   | 'UpstreamExpiring'
+  /** The shared state has not been seen for too long: another replica may have changed what this one would sign with. */
+  | 'StateStale'
   /** The CA was closed. */
   | 'CaClosed';
 

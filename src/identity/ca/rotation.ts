@@ -15,6 +15,7 @@ import {
   taintAuthority,
 } from './authority-set.js';
 import type { CaSettings } from './config.js';
+import type { JournalState } from './journal.js';
 import { CaError } from './errors.js';
 import type { Moment } from './schedule.js';
 import { nextDecisionIn, shouldActivate, shouldDiscard, shouldPrepare, shouldRetire } from './schedule.js';
@@ -137,6 +138,35 @@ export class Rotation {
     });
   }
 
+  /** Takes over what another process has saved, if it is newer. */
+  follow(load: () => Promise<JournalState | undefined>): Promise<void> {
+    return this.#alone(async () => {
+      if (this.#closed) return;
+      const state = await load();
+      if (state !== undefined) await this.#keeper.follow(state);
+    });
+  }
+
+  /**
+   * Begins to rotate what another process has rotated until now: its newest state, and what it left undone. A failure is
+   * returned, logged when it is new, and shown.
+   */
+  takeUp(load: () => Promise<JournalState | undefined>): Promise<SignetError | undefined> {
+    return this.#alone(async () => {
+      if (this.#closed) return undefined;
+      try {
+        const state = await load();
+        if (state !== undefined) await this.#keeper.follow(state);
+        await this.#keeper.takeUp();
+        return undefined;
+      } catch (error) {
+        const failure = SignetError.from(error);
+        this.#report(failure);
+        return failure;
+      }
+    });
+  }
+
   get isOpen(): boolean {
     return !this.#closed;
   }
@@ -208,12 +238,20 @@ export class Rotation {
 
 /**
  * Ticks until the signal is aborted or the CA is closed: when something is due, at least every 30 seconds, and soon
- * after a failure.
+ * after a failure. `takeUp` comes before the first tick, until it succeeds.
  */
-export async function runRotation(rotation: Rotation, random: Random, signal: AbortSignal): Promise<void> {
+export async function runRotation(
+  rotation: Rotation,
+  random: Random,
+  signal: AbortSignal,
+  takeUp?: () => Promise<SignetError | undefined>,
+): Promise<void> {
   const backoff = new Backoff(RETRY, random);
+  let isTakenUp = takeUp === undefined;
   while (!signal.aborted && rotation.isOpen) {
-    const failure = await rotation.tick();
+    let failure = isTakenUp ? undefined : await takeUp?.();
+    isTakenUp ||= failure === undefined;
+    failure ??= await rotation.tick();
     if (!rotation.isOpen) return;
     if (failure === undefined) backoff.reset();
     const pause = failure === undefined ? rotation.pauseMs : Math.min(backoff.next(), LONGEST_SLEEP_MS);
