@@ -1,4 +1,5 @@
 import { createAuthorization, type Authorization } from '../agent/authorization/decide.js';
+import { extAuthzHandlers } from '../agent/authorization/ext-authz.js';
 import { extensionConfigHandlers, type ExtensionConfigHandlers } from '../agent/xds/extension-configs.js';
 import type { Tokens } from '../agent/authorization/token.js';
 import type { Agent } from '../agent/agent.js';
@@ -13,8 +14,12 @@ import { SignetError } from '../lib/errors.js';
 import type { Logger } from '../lib/logger.js';
 import type { Random } from '../lib/random.js';
 import type { TokenIssuer } from '../resources/identity.js';
+import { createRpcServer } from '../rpc/server.js';
+import { authorizationService } from '../rpc/services.js';
+import type { TlsIdentity } from '../rpc/tls/identity.js';
 import type { Store } from '../store/store.js';
 import { followAccess } from './access-view.js';
+import type { ListenAddress } from './listen-address.js';
 
 /** What the authorization services of one process are composed of. */
 export interface AuthorizationParts {
@@ -56,6 +61,53 @@ export function openAuthorization(parts: AuthorizationParts): {
       validator.close();
     },
   };
+}
+
+/** A port for Envoys that do not run on this machine. */
+export interface AuthorizationPort extends ListenAddress {
+  close(): Promise<void>;
+}
+
+/** What a port is made of. */
+export interface AuthorizationPortOptions {
+  readonly authorization: Authorization;
+  readonly address: ListenAddress;
+  readonly identity: TlsIdentity;
+  /** Only its members are let in: nobody else is a workload whose requests are decided here. */
+  readonly trustDomain: string;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly logger: Logger;
+}
+
+/** How long decisions that run have at the end, in milliseconds. */
+const DRAIN_MS = 2000;
+
+/**
+ * Serves decisions, and nothing else, over mutual TLS. A server of its own: nothing of the Workload API or of the
+ * administration can be reached through it.
+ *
+ * @throws ListenError
+ */
+export async function openAuthorizationPort(options: AuthorizationPortOptions): Promise<AuthorizationPort> {
+  const { authorization, address, identity, trustDomain, clock, random, logger } = options;
+  const server = createRpcServer({ logger, clock, random });
+  server.service(authorizationService, extAuthzHandlers(authorization));
+  try {
+    const { port } = await server.listenTls({
+      ...address,
+      name: 'authorization',
+      identity,
+      authorize: (peer) =>
+        peer.trustDomain === trustDomain
+          ? { allowed: true }
+          : { allowed: false, reason: `${peer.uri} is not of trust domain ${trustDomain}` },
+    });
+    return { address: address.address, port, close: () => server.drain(DRAIN_MS) };
+  } catch (error) {
+    await server.close();
+    throw error;
+  }
 }
 
 /**

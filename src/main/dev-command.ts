@@ -6,12 +6,14 @@ import { parseTrustDomain } from '../identity/spiffe/id.js';
 import { SignetError } from '../lib/errors.js';
 import { systemRandom } from '../lib/random.js';
 import { startDev, type ReadyReport } from './dev.js';
+import { parseListenAddress, type ListenAddress } from './listen-address.js';
 import { createLogger, LOG_LEVELS, type LogFormat, type LogLevel } from './logging.js';
 
 interface DevOptions {
   readonly state?: string;
   readonly trustDomain?: string;
   readonly tellReasons?: boolean;
+  readonly authorizationAddress?: ListenAddress;
   readonly logFormat: LogFormat;
   readonly logLevel: LogLevel;
   readonly output: OutputFormat;
@@ -26,8 +28,13 @@ export function devCommand(io: CliIo): Command {
       '--state <directory>',
       'authorities and sockets are kept here (default: SIGNET_STATE, else .signet)',
     )
-    .option('--trust-domain <name>', 'where no TrustDomain resource says it', trustDomain)
+    .option('--trust-domain <name>', 'where no TrustDomain resource says it', argument(parseTrustDomain))
     .option('--tell-reasons', 'tell denied callers why, in the header x-signet-reason: for development')
+    .option(
+      '--authorization-address <ip:port>',
+      "serve Envoy's external authorization here too, over mutual TLS",
+      argument(parseListenAddress),
+    )
     .addOption(
       new Option('--log-format <format>', 'how log lines look').choices(['text', 'json']).default('text'),
     )
@@ -49,6 +56,9 @@ async function dev(io: CliIo, path: string, options: DevOptions): Promise<void> 
     stateDirectory: resolve(options.state ?? io.environment['SIGNET_STATE'] ?? '.signet'),
     ...(options.trustDomain === undefined ? {} : { trustDomain: options.trustDomain }),
     tellReasons: options.tellReasons ?? false,
+    ...(options.authorizationAddress === undefined
+      ? {}
+      : { authorizationAddress: options.authorizationAddress }),
     clock: io.clock,
     random: systemRandom,
     logger,
@@ -59,6 +69,7 @@ async function dev(io: CliIo, path: string, options: DevOptions): Promise<void> 
 }
 
 function text(report: ReadyReport): string {
+  const { authorization } = report;
   const rows = report.pods.map((pod) => [
     pod.namespace,
     pod.name,
@@ -72,14 +83,20 @@ function text(report: ReadyReport): string {
     table(['NAMESPACE', 'POD', 'SERVICE ACCOUNT', 'SPIFFE ID', 'SOCKET'], rows),
     '',
     `Processes outside these pods: unix://${report.sharedSocket}`,
+    ...(authorization === undefined
+      ? []
+      : [`External authorization: ${authorization.address}, by ${authorization.spiffeID}`]),
     'Try: SPIFFE_ENDPOINT_SOCKET=<socket> signet svid fetch. Stop with ^C.',
   ].join('\n');
 }
 
-function trustDomain(value: string): string {
-  try {
-    return parseTrustDomain(value);
-  } catch (thrown) {
-    throw new InvalidArgumentError(SignetError.from(thrown).message);
-  }
+/** Reads the argument of an option, and has a mistake told as the mistake of that option. */
+function argument<T>(parse: (text: string) => T): (text: string) => T {
+  return (text) => {
+    try {
+      return parse(text);
+    } catch (thrown) {
+      throw new InvalidArgumentError(SignetError.from(thrown).message);
+    }
+  };
 }

@@ -1,12 +1,6 @@
-import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { extAuthzHandlers } from '../agent/authorization/ext-authz.js';
 import { createAgent, sdsHandlers, workloadApiHandlers, type Agent } from '../agent/agent.js';
-import { openCertificateAuthority, type CertificateAuthority } from '../identity/ca/certificate-authority.js';
-import { diskUpstream } from '../identity/ca/disk-upstream.js';
-import { openFileJournal } from '../identity/ca/file-journal.js';
-import { localKeyEncryption, parseLocalKey, type KeyEncryption } from '../identity/keys/encryption.js';
-import { fileKeyStore } from '../identity/keys/file-key-store.js';
+import type { CertificateAuthority } from '../identity/ca/certificate-authority.js';
 import {
   createRegistrationIndex,
   type RegistrationIndex,
@@ -34,9 +28,12 @@ import { createRegistrationController, type RegistrationView } from '../server/r
 import { createSigningService } from '../server/signing.js';
 import { findTrustDomain, trustDomainSettings, type TrustDomainSettings } from '../cluster/trust-domain.js';
 import { openFolderStore, type FolderStore } from '../store/folder/folder-store.js';
-import { openAuthorization } from './authorization.js';
+import { openAuthorization, openAuthorizationPort } from './authorization.js';
 import { keepBundleFile } from './bundle-file.js';
 import { reportProblems } from './folder-problems.js';
+import { formatListenAddress, type ListenAddress } from './listen-address.js';
+import { openCa } from './open-ca.js';
+import { openOwnIdentity, type OwnIdentity } from './own-identity.js';
 import { keepPodSockets } from './pod-sockets.js';
 import { openStateDirectory, type StateLayout } from './state-directory.js';
 
@@ -48,6 +45,8 @@ export interface DevOptions {
   readonly trustDomain?: string;
   /** Whether callers are told why they were denied. */
   readonly tellReasons?: boolean;
+  /** Where Envoys may ask over mutual TLS, too. */
+  readonly authorizationAddress?: ListenAddress;
   readonly clock: Clock;
   readonly random: Random;
   readonly logger: Logger;
@@ -62,6 +61,8 @@ export interface ReadyReport {
   readonly sharedSocket: string;
   readonly bundleFile: string;
   readonly stateDir: string;
+  /** Where Envoys may ask over mutual TLS, and the SPIFFE ID that answers. */
+  readonly authorization?: { readonly address: string; readonly spiffeID: string };
   readonly pods: readonly {
     readonly namespace: string;
     readonly name: string;
@@ -78,6 +79,8 @@ export interface RunningDev {
   readonly stopped: Promise<void>;
 }
 
+/** Signet itself, in its own trust domain; no registration can have it. */
+const OWN_PATH = '/signet/agent';
 /** All pods of a folder run on this node. */
 const NODE_NAME = 'dev';
 /** How long "ready" waits for SVIDs that cannot be signed. */
@@ -102,7 +105,7 @@ export async function startDev(options: DevOptions): Promise<RunningDev> {
     closers.push(() => store.close());
     closers.push(reportProblems(store.problems, logger));
     const settings = settingsOf(store, options);
-    const ca = await openCa(options, state, settings);
+    const ca = await openCa(settings, { ...options, directory: state.ca });
     closers.push(() => ca.close());
     closers.push(keepBundleFile(state.bundleFile, ca.bundle, logger));
     closers.push(warnOfTrustDomainChanges(store, settings, options));
@@ -133,13 +136,26 @@ export async function startDev(options: DevOptions): Promise<RunningDev> {
     const sockets = keepPodSockets({ store, server: workloads, socketOf: state.podSocket, logger });
     closers.push(() => sockets.close());
     await sockets.settled();
+    const { authorizationAddress: address } = options;
+    let asked: ReadyReport['authorization'];
+    if (address !== undefined) {
+      const own = await identity.own();
+      const { name: trustDomain } = settings;
+      const { random } = options;
+      const port = await openAuthorizationPort({
+        ...{ authorization, address, identity: own, trustDomain, clock, random, logger },
+      });
+      closers.push(() => port.close());
+      asked = { address: formatListenAddress(port), spiffeID: own.spiffeId.uri };
+    }
     await signed(agent, clock, options.signal);
 
     const stopped = new Promise<void>((resolve) => {
       if (options.signal.aborted) resolve();
       else options.signal.addEventListener('abort', () => resolve(), { once: true });
     }).then(closeAll);
-    return { report: report(store, registrations, state, settings), stopped };
+    const ready = report(store, registrations, state, settings);
+    return { report: asked === undefined ? ready : { ...ready, authorization: asked }, stopped };
   } catch (error) {
     await closeAll();
     throw error;
@@ -154,62 +170,13 @@ function settingsOf(store: FolderStore, options: DevOptions): TrustDomainSetting
   });
 }
 
-async function openCa(
-  options: DevOptions,
-  state: StateLayout,
-  settings: TrustDomainSettings,
-): Promise<CertificateAuthority> {
-  const { clock, random, logger } = options;
-  const encryption = await keyEncryption(settings, random);
-  // Opened first: it locks the directory, so a second process never touches the keys.
-  const journal = await openFileJournal({ directory: state.ca, clock, random, logger });
-  try {
-    return await openCertificateAuthority({
-      trustDomain: settings.name,
-      keys: fileKeyStore({
-        directory: join(state.ca, 'keys'),
-        random,
-        ...(encryption === undefined ? {} : { encryption }),
-      }),
-      journal,
-      clock,
-      random,
-      logger,
-      config: {
-        x509KeyType: settings.keyTypes.x509Authority,
-        jwtKeyType: settings.keyTypes.jwtAuthority,
-        authorityTtlSeconds: settings.ttlSeconds.authority,
-        ...(settings.jwtIssuer === undefined ? {} : { jwtIssuer: settings.jwtIssuer }),
-        ...(settings.upstreamDisk === undefined ? {} : { upstream: diskUpstream(settings.upstreamDisk) }),
-      },
-    });
-  } catch (error) {
-    await journal.close();
-    throw error;
-  }
-}
-
-async function keyEncryption(
-  settings: TrustDomainSettings,
-  random: Random,
-): Promise<KeyEncryption | undefined> {
-  const file = settings.keyEncryptionFile;
-  if (file === undefined) return undefined;
-  try {
-    return localKeyEncryption(parseLocalKey(await readFile(file)), random);
-  } catch (thrown) {
-    const { message } = SignetError.from(thrown);
-    throw new SignetError('KeyEncryptionUnusable', `spec.keyEncryption.local.keyFile ${file}: ${message}`, {
-      cause: thrown,
-    });
-  }
-}
-
 interface Identity {
   readonly registrations: RegistrationView;
   readonly index: RegistrationIndex;
   readonly agent: Agent;
   readonly bundleOf: (trustDomain: string) => TrustBundle | undefined;
+  /** The SVID of this process itself, made when first asked for. */
+  readonly own: () => Promise<OwnIdentity>;
   readonly close: () => Promise<void>;
 }
 
@@ -250,15 +217,29 @@ function composeIdentity(
     logger,
     keyType: settings.keyTypes.workload,
   });
+  const bundleOf = (name: string): TrustBundle | undefined =>
+    name === settings.name
+      ? ca.bundle.value
+      : federation.bundles.value.find(({ trustDomain }) => trustDomain === name);
+  let own: Promise<OwnIdentity> | undefined;
   return {
     registrations: controller.registrations,
     index,
     agent,
-    bundleOf: (name) =>
-      name === settings.name
-        ? ca.bundle.value
-        : federation.bundles.value.find(({ trustDomain }) => trustDomain === name),
+    bundleOf,
+    own: () =>
+      (own ??= openOwnIdentity({
+        ...{ ca, path: OWN_PATH, bundleOf, clock, random, logger },
+        ...{ keyType: settings.keyTypes.workload, ttlSeconds: settings.ttlSeconds.x509Svid },
+        onTrustChange(listener) {
+          const stops = [ca.bundle.watch(listener), federation.bundles.watch(listener)];
+          return () => {
+            for (const stop of stops) stop();
+          };
+        },
+      })),
     async close() {
+      await own?.then((identity) => identity.close()).catch(() => undefined);
       await federation.close();
       await controller.close();
     },

@@ -1,6 +1,7 @@
 import { evaluate, type Decision } from '../../access/policy/evaluate.js';
-import type { AccessRequest } from '../../access/policy/model.js';
+import type { AccessRequest, TargetWorkload } from '../../access/policy/model.js';
 import type { Clock } from '../../lib/clock.js';
+import { BugError } from '../../lib/errors.js';
 import type { Logger } from '../../lib/logger.js';
 import type { Random } from '../../lib/random.js';
 import type { CallParts } from '../session.js';
@@ -37,6 +38,16 @@ export interface Authorization {
   nextId(): string;
   /** Decides and logs. The time is now. */
   decide(id: string, request: Omit<AccessRequest, 'time'>, finding?: TokenFinding): Answered;
+  /**
+   * The same for whom only an identity tells that several workloads hold: allowed if it is for each of them, so that
+   * none gets more than its own policies give. The answer is the first denial.
+   */
+  decideForAll(
+    id: string,
+    targets: readonly TargetWorkload[],
+    request: Omit<AccessRequest, 'time' | 'target'>,
+    finding?: TokenFinding,
+  ): Answered;
 }
 
 const ID_BYTES = 12;
@@ -46,6 +57,17 @@ const IDS_AT_ONCE = 64;
 export function createAuthorization(options: AuthorizationOptions): Authorization {
   const { views, tokens, calls, clock, random } = options;
   const log = createDecisionLog(options.logger.child({ component: 'authorization' }), clock);
+  const answer = (id: string, asked: Omit<AccessRequest, 'time'>, finding?: TokenFinding): Answered => {
+    const { current } = views;
+    const request: AccessRequest = { ...asked, time: clock.now() };
+    const decision = current === undefined ? NO_POLICIES : evaluate(current.policies, request);
+    const problem = finding?.problem;
+    return { id, request, decision, ...(problem === undefined ? {} : { tokenProblem: problem }) };
+  };
+  const record = (answered: Answered): Answered => {
+    log.record(answered);
+    return answered;
+  };
   return {
     targets: createTargetFinder(calls, clock),
     tokens,
@@ -56,14 +78,17 @@ export function createAuthorization(options: AuthorizationOptions): Authorizatio
       return views.current;
     },
     nextId: idSource(random),
-    decide(id, asked, finding) {
-      const { current } = views;
-      const request: AccessRequest = { ...asked, time: clock.now() };
-      const decision = current === undefined ? NO_POLICIES : evaluate(current.policies, request);
-      const problem = finding?.problem;
-      const answered = { id, request, decision, ...(problem === undefined ? {} : { tokenProblem: problem }) };
-      log.record(answered);
-      return answered;
+    decide: (id, asked, finding) => record(answer(id, asked, finding)),
+    decideForAll(id, targets, asked, finding) {
+      let allowed: Answered | undefined;
+      for (const target of targets) {
+        const answered = answer(id, { ...asked, target }, finding);
+        if (!answered.decision.allowed) return record(answered);
+        // Of those that allow, one that a policy in Audit mode would have denied is worth telling.
+        if (allowed === undefined || wouldChange(answered)) allowed = answered;
+      }
+      if (allowed === undefined) throw new BugError('a decision for no target');
+      return record(allowed);
     },
   };
 }
@@ -77,6 +102,10 @@ function idSource(random: Random): () => string {
     bytes = bytes.subarray(ID_BYTES);
     return id;
   };
+}
+
+function wouldChange({ decision }: Answered): boolean {
+  return decision.audit.some(({ changesAnswer }) => changesAnswer);
 }
 
 /** What is answered while the policies cannot be told. */

@@ -20,7 +20,7 @@ export type ExtAuthzHandlers = Required<HandlersOf<AuthorizationService>>;
 
 /**
  * Decides the requests of the workload whose Envoy asks. That workload is told by the socket that Envoy comes in by, or
- * by its verified identity; the caller by the certificate that Envoy has verified. Forwarded headers, the body and the
+ * by its verified identity (then all that hold it must allow what is asked); the caller by the certificate that Envoy has verified. Forwarded headers, the body and the
  * rest of what Envoy sends have no say.
  */
 export function extAuthzHandlers(authorization: Authorization): ExtAuthzHandlers {
@@ -39,8 +39,8 @@ async function check(
     return refusal(id, reason, tellReasons);
   };
   if (view === undefined) return refuse('the access policies cannot be read, so nothing is allowed');
-  const found = targets.find(view, context);
-  const target = found instanceof Promise ? await found : found;
+  const found = targets.candidates(view, context);
+  const candidates = found instanceof Promise ? await found : found;
 
   const { source, destination } = attributes ?? {};
   const caller = readCaller(
@@ -54,13 +54,12 @@ async function check(
   const finding = findToken(http.headers?.['authorization'], tokens);
   const checked = finding instanceof Promise ? await finding : finding;
   const asked = {
-    target,
     http,
     token: checked.token,
     ...readAddresses(source, destination),
     ...describeSource(view, caller.spiffeId),
   };
-  return checkResponse(authorization.decide(id, asked, checked), tellReasons);
+  return checkResponse(authorization.decideForAll(id, candidates, asked, checked), tellReasons);
 }
 
 function describeSource(

@@ -8,6 +8,16 @@ import type { AuthorizationView } from './view.js';
 export interface TargetFinder {
   /** @throws StatusError PermissionDenied, Unauthenticated, Unavailable */
   find(view: AuthorizationView, context: CallContext): TargetWorkload | Promise<TargetWorkload>;
+  /**
+   * The same, where an identity alone does not tell: every workload that the enforcement point may speak for. What is
+   * asked is allowed only if it is for each of them. At least one.
+   *
+   * @throws StatusError PermissionDenied, Unauthenticated, Unavailable
+   */
+  candidates(
+    view: AuthorizationView,
+    context: CallContext,
+  ): readonly TargetWorkload[] | Promise<readonly TargetWorkload[]>;
 }
 
 interface Known {
@@ -19,6 +29,8 @@ interface Known {
 
 /** How long a process is taken for what it was found to be, while its connection and its life last. Milliseconds. */
 const PROCESS_KEPT_MS = 1000;
+/** Unlike workloads with one SPIFFE ID; each costs an evaluation. */
+const MAX_CANDIDATES = 32;
 
 export function createTargetFinder(parts: CallParts, clock: Clock): TargetFinder {
   // A peer is one object for as long as its connection is open.
@@ -37,7 +49,14 @@ export function createTargetFinder(parts: CallParts, clock: Clock): TargetFinder
     }
   };
 
-  return {
+  const finder: TargetFinder = {
+    candidates(view, context) {
+      const { spiffeId } = context.peer;
+      if (spiffeId !== undefined) return holders(view, spiffeId.uri);
+      const found = finder.find(view, context);
+      return found instanceof Promise ? found.then((target) => [target]) : [found];
+    },
+
     find(view, context) {
       const { peer } = context;
       const { listener, credentials, spiffeId } = peer;
@@ -55,6 +74,19 @@ export function createTargetFinder(parts: CallParts, clock: Clock): TargetFinder
       return findProcess(view, context);
     },
   };
+  return finder;
+}
+
+/** The workloads whose pods hold an ID: replicas count once, but several Deployments may share a service account. */
+function holders(view: AuthorizationView, uri: string): readonly TargetWorkload[] {
+  const workloads = view.inventory.holdersOf(uri);
+  if (workloads.length > 0 && workloads.length <= MAX_CANDIDATES) return workloads;
+  throw new StatusError(
+    'PermissionDenied',
+    workloads.length === 0
+      ? `the caller is ${uri}, which no pod holds (any more); only the proxy of a pod is answered`
+      : `the caller is ${uri}, which pods of ${workloads.length} workloads hold; at most ${MAX_CANDIDATES} are told apart: give them identities of their own`,
+  );
 }
 
 /** The workload that all of a caller's identities lead to. */

@@ -1,0 +1,74 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { TrustDomainSettings } from '../cluster/trust-domain.js';
+import { openCertificateAuthority, type CertificateAuthority } from '../identity/ca/certificate-authority.js';
+import { diskUpstream } from '../identity/ca/disk-upstream.js';
+import { openFileJournal } from '../identity/ca/file-journal.js';
+import { localKeyEncryption, parseLocalKey, type KeyEncryption } from '../identity/keys/encryption.js';
+import { fileKeyStore } from '../identity/keys/file-key-store.js';
+import type { Clock } from '../lib/clock.js';
+import { SignetError } from '../lib/errors.js';
+import type { Logger } from '../lib/logger.js';
+import type { Random } from '../lib/random.js';
+
+/** Where a CA keeps its state, and what it works with. */
+export interface OpenCaOptions {
+  readonly directory: string;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly logger: Logger;
+}
+
+/**
+ * Opens the CA of a trust domain whose state is in a directory.
+ *
+ * @throws CaError, JournalError or KeyStoreError; SignetError `KeyEncryptionUnusable`
+ */
+export async function openCa(
+  settings: TrustDomainSettings,
+  { directory, clock, random, logger }: OpenCaOptions,
+): Promise<CertificateAuthority> {
+  const encryption = await keyEncryption(settings, random);
+  // Opened first: it locks the directory, so a second process never touches the keys.
+  const journal = await openFileJournal({ directory, clock, random, logger });
+  try {
+    return await openCertificateAuthority({
+      trustDomain: settings.name,
+      keys: fileKeyStore({
+        directory: join(directory, 'keys'),
+        random,
+        ...(encryption === undefined ? {} : { encryption }),
+      }),
+      journal,
+      clock,
+      random,
+      logger,
+      config: {
+        x509KeyType: settings.keyTypes.x509Authority,
+        jwtKeyType: settings.keyTypes.jwtAuthority,
+        authorityTtlSeconds: settings.ttlSeconds.authority,
+        ...(settings.jwtIssuer === undefined ? {} : { jwtIssuer: settings.jwtIssuer }),
+        ...(settings.upstreamDisk === undefined ? {} : { upstream: diskUpstream(settings.upstreamDisk) }),
+      },
+    });
+  } catch (error) {
+    await journal.close();
+    throw error;
+  }
+}
+
+async function keyEncryption(
+  settings: TrustDomainSettings,
+  random: Random,
+): Promise<KeyEncryption | undefined> {
+  const file = settings.keyEncryptionFile;
+  if (file === undefined) return undefined;
+  try {
+    return localKeyEncryption(parseLocalKey(await readFile(file)), random);
+  } catch (thrown) {
+    const { message } = SignetError.from(thrown);
+    throw new SignetError('KeyEncryptionUnusable', `spec.keyEncryption.local.keyFile ${file}: ${message}`, {
+      cause: thrown,
+    });
+  }
+}
