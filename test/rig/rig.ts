@@ -3,11 +3,11 @@
  * says what a machine needs for that, and how to build ahead.
  */
 import { createHash } from 'node:crypto';
-import { copyFile, cp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { copyFile, cp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { built, type Part, progress } from './cache.js';
-import { goBuild, goModule, run } from './tools.js';
+import { goBuild, goBuildStatic, goModule, goModuleVersion, run } from './tools.js';
 
 const here = dirname(fileURLToPath(import.meta.url));
 const goFolder = join(here, 'go');
@@ -16,9 +16,11 @@ const envoyRequirements = join(here, 'envoy', 'requirements.txt');
 const istioFolder = join(here, 'engines', 'istio');
 const ciliumFolder = join(here, 'engines', 'cilium');
 const opaFolder = join(here, 'engines', 'opa');
+const etcdFolder = join(here, 'engines', 'etcd');
+const kubernetesFolder = join(here, 'engines', 'kubernetes');
 
 /** The longest that a test may wait for parts to be built: a `beforeAll` that needs one gets this as its limit, in ms. */
-export const rigTimeout = 40 * 60_000;
+export const rigTimeout = 60 * 60_000;
 
 /** go-spiffe as a program (test/rig/go): its path. */
 export async function spiffeClient(): Promise<string> {
@@ -54,6 +56,26 @@ export async function opa(): Promise<string> {
   return join(await built(parts.opa), 'opa');
 }
 
+/** etcd: the path of the server. */
+export async function etcd(): Promise<string> {
+  return join(await built(parts.etcd), 'etcd');
+}
+
+/** Those of Kubernetes: one binary, which does what its name says. */
+const kubernetesPrograms = [
+  'kube-apiserver',
+  'kube-controller-manager',
+  'kube-scheduler',
+  'kubelet',
+  'kube-proxy',
+  'kubectl',
+] as const;
+
+/** A program of Kubernetes: its path. */
+export async function kubernetes(program: (typeof kubernetesPrograms)[number]): Promise<string> {
+  return join(await built(parts.kubernetes), program);
+}
+
 /** The API server's checks of custom resources as a program: its path. */
 export async function kubeSchema(): Promise<string> {
   return join(await built(parts['kube-schema']), 'kube-schema');
@@ -73,6 +95,7 @@ const skippable = {
   istio: ['istio', 'kube-schema', 'envoy', 'go'],
   cilium: ['cilium', 'go'],
   opa: ['opa', 'go'],
+  kubernetes: ['kubernetes', 'etcd', 'go'],
 } as const;
 
 /** True when the operator named this part, or a thing that it needs, in `SIGNET_RIG_SKIP`: its tests are then skipped, and say so. */
@@ -182,6 +205,30 @@ export const parts = {
     sources: [opaFolder],
     cost: 'about 3 minutes of CPU',
     build: (folder: string) => goBuild(opaFolder, 'github.com/open-policy-agent/opa', join(folder, 'opa')),
+  },
+  etcd: {
+    name: 'etcd',
+    sources: [etcdFolder],
+    cost: 'about 1 minute of CPU',
+    build: (folder: string) => goBuildStatic(etcdFolder, 'go.etcd.io/etcd/server/v3', join(folder, 'etcd')),
+  },
+  kubernetes: {
+    name: 'kubernetes',
+    sources: [kubernetesFolder],
+    cost: 'about 14 minutes of CPU',
+    async build(folder: string): Promise<void> {
+      const version = await goModuleVersion(kubernetesFolder, 'k8s.io/kubernetes');
+      const [major = '', minor = ''] = version.replace('v', '').split('.');
+      const stamped = 'k8s.io/component-base/version';
+      await goBuildStatic(kubernetesFolder, '.', join(folder, 'kube'), {
+        [`${stamped}.gitVersion`]: version,
+        [`${stamped}.gitMajor`]: major,
+        [`${stamped}.gitMinor`]: minor,
+        [`${stamped}.gitTreeState`]: 'clean',
+        'k8s.io/client-go/pkg/version.gitVersion': version,
+      });
+      for (const program of kubernetesPrograms) await symlink('kube', join(folder, program));
+    },
   },
 } satisfies Record<string, Part>;
 

@@ -43,12 +43,37 @@ const GO = 'Go 1.26 or newer';
  * share are then compiled once.
  */
 export async function goBuild(folder: string, goPackage: string, output: string): Promise<void> {
+  await checkGo();
+  await go(folder, ['build', '-buildvcs=false', '-ldflags=-s -w', '-o', output, goPackage]);
+}
+
+/**
+ * The same for programs of a cluster: static, so that they run under any root file system, and without the paths of this
+ * machine. `variables` are strings of packages to set, by `package.name`.
+ */
+export async function goBuildStatic(
+  folder: string,
+  goPackage: string,
+  output: string,
+  variables: Readonly<Record<string, string>> = {},
+): Promise<void> {
+  await checkGo();
+  const set = Object.entries(variables).map(([name, value]) => `-X ${name}=${value}`);
+  const flags = ['-trimpath', '-buildvcs=false', `-ldflags=${['-s', '-w', ...set].join(' ')}`];
+  await go(folder, ['build', ...flags, '-o', output, goPackage], { CGO_ENABLED: '0' });
+}
+
+/** The version of a module that go.mod in `folder` pins, e.g. `v1.37.2`. */
+export async function goModuleVersion(folder: string, path: string): Promise<string> {
+  return (await go(folder, ['list', '-m', '-f', '{{.Version}}', path])).trim();
+}
+
+async function checkGo(): Promise<void> {
   const version = (await run('go', ['env', 'GOVERSION'], { why: GO, skip: 'go' })).trim();
   const [, major, minor] = /^go(\d+)\.(\d+)/.exec(version) ?? [];
   if (Number(major) < 1 || (Number(major) === 1 && Number(minor) < 26)) {
     throw new Error(`the test rig needs ${GO}; \`go\` on PATH is ${version}`);
   }
-  await go(folder, ['build', '-buildvcs=false', '-ldflags=-s -w', '-o', output, goPackage]);
 }
 
 /** Where the files of a module are that go.mod in `folder` names, downloaded now if need be. */
@@ -57,11 +82,15 @@ export async function goModule(folder: string, path: string): Promise<string> {
   return (JSON.parse(answer) as { readonly Dir: string }).Dir;
 }
 
-function go(folder: string, args: readonly string[]): Promise<string> {
+function go(
+  folder: string,
+  args: readonly string[],
+  env: Readonly<Record<string, string>> = {},
+): Promise<string> {
   return run('go', args, {
     why: GO,
     skip: 'go',
     cwd: folder,
-    env: { GOWORK: 'off', GOFLAGS: '-mod=readonly', GOTOOLCHAIN: 'local' },
+    env: { GOWORK: 'off', GOFLAGS: '-mod=readonly', GOTOOLCHAIN: 'local', ...env },
   });
 }
