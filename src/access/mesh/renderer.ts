@@ -67,7 +67,9 @@ export interface RenderedPart {
 /**
  * One mesh. Renders in parts, so that a change renders again only what it touches: `renderPolicy` may depend on that one
  * policy (and on the workloads and namespaces of the inventory), `renderWorkload` on all policies that concern that one
- * workload, `renderShared` on everything, so it has to be cheap.
+ * workload and others that it asks the set about, `renderShared` on everything, so it has to be cheap. What a part
+ * depends on is seen by what it asks `context.set` (incremental.ts); a renderer that keeps answers of the set from one
+ * part to another keeps them by context, and never beyond it.
  */
 export interface Renderer {
   /** `istio`, `envoy`, … */
@@ -108,7 +110,7 @@ export function joinParts(parts: readonly RenderedPart[]): RenderedPart {
 }
 
 /** Verdicts that differ in nothing but their targets, as one. */
-function mergeVerdicts(verdicts: readonly Verdict[]): readonly Verdict[] {
+export function mergeVerdicts(verdicts: readonly Verdict[]): readonly Verdict[] {
   const merged = new Map<string, { verdict: Verdict; targets: string[] }>();
   for (const verdict of verdicts) {
     const { policy, rule, fidelity, reasons, targets } = verdict;
