@@ -2,7 +2,7 @@ import { describe, expect, it } from '@jest/globals';
 import { FakeClock } from '../../test/support/fake-clock.js';
 import { Fairness, type Party } from './fairness.js';
 import { defaultAgentLimits } from './limits.js';
-import { TokenBucket } from './token-bucket.js';
+import { TokenBucket } from '../lib/token-bucket.js';
 
 const pod = (uid: string): Party => ({ kind: 'pod', fairnessKey: `pod/${uid}` });
 

@@ -1,7 +1,7 @@
 import type { Clock } from '../lib/clock.js';
 import { StatusError } from '../rpc/service.js';
 import type { AgentLimits } from './limits.js';
-import { TokenBucket } from './token-bucket.js';
+import { TokenBucket } from '../lib/token-bucket.js';
 
 /** Who a limit is for: a pod, or everything that runs under one uid on the shared socket. */
 export interface Party {

@@ -53,6 +53,8 @@ export interface BundleUpdate {
   readonly taintedX509: readonly string[];
   /** Key IDs of tainted or revoked JWT authorities. */
   readonly taintedJwt: readonly string[];
+  /** Serial numbers (lower-case hex) of X.509-SVIDs that are revoked: they are replaced at once. */
+  readonly revokedSerials?: readonly string[];
 }
 
 export interface SignX509Request {

@@ -4,3 +4,4 @@ export { AdminService as adminService } from './gen/signet/admin/v1/admin.js';
 export { ExtensionConfigDiscoveryServiceService as extensionConfigDiscoveryService } from './gen/envoy/extension/ecds.js';
 export { SecretDiscoveryServiceService as secretDiscoveryService } from './gen/envoy/secret/sds.js';
 export { SpiffeWorkloadAPIService as workloadApiService } from './gen/spiffe/workload.js';
+export { NodeService as nodeService } from './gen/signet/node/v1/node.js';

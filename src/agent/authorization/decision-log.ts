@@ -2,7 +2,7 @@ import type { Decision } from '../../access/policy/evaluate.js';
 import { policyName, type AccessRequest } from '../../access/policy/model.js';
 import type { Clock } from '../../lib/clock.js';
 import type { Logger } from '../../lib/logger.js';
-import { TokenBucket } from '../token-bucket.js';
+import { TokenBucket } from '../../lib/token-bucket.js';
 
 /** What was decided, and how it is told. */
 export interface Answered {

@@ -1,4 +1,4 @@
-import type { Clock } from '../lib/clock.js';
+import type { Clock } from './clock.js';
 
 /** A token bucket on monotonic time: `burst` at once, `perSecond` in the long run. */
 export class TokenBucket {

@@ -1,0 +1,100 @@
+import type { Registration } from '../../identity/registration/registration.js';
+import type { RpcConnection, TypedClient } from '../client.js';
+import { NodeService } from '../gen/signet/node/v1/node.js';
+import type { BundleUpdate, ExplainSubject, NodeApi, SignX509Request, SyncUpdate } from '../node-api.js';
+import { bundlesFrom } from './bundle-message.js';
+import { processFactsMessage, registrationFrom } from './registration-message.js';
+import { asBuffer, jwtResultFrom, x509ResultFrom } from './result-message.js';
+
+/** Signing a batch of 500 with RSA keys takes seconds; more means that the server is in trouble. Milliseconds. */
+const SIGN_DEADLINE_MS = 20_000;
+const EXPLAIN_DEADLINE_MS = 5_000;
+
+/**
+ * The node API of a server on the other side of a connection. The registrations that were seen are remembered, so a new
+ * `sync`, on this connection or on the next one to another replica, asks for what has changed meanwhile and no more.
+ */
+export function createRemoteNodeApi(
+  /** The connection to use now; another one once it has moved. */
+  connection: () => RpcConnection,
+  trustDomain: string,
+): NodeApi {
+  const held = new Map<string, Registration>();
+  const client = (): TypedClient<typeof NodeService> => connection().client(NodeService);
+  return {
+    sync: (signal) => syncUpdates(client(), held, signal),
+    bundles: (signal) => bundleUpdates(client(), trustDomain, signal),
+    async signX509(requests, signal) {
+      const message = {
+        requests: requests.map(({ registrationId, csr }: SignX509Request) => ({
+          registrationId,
+          csr: asBuffer(csr),
+        })),
+      };
+      const { results } = await client().signX509(message, optionsOf(SIGN_DEADLINE_MS, signal));
+      return results.map(x509ResultFrom);
+    },
+    async signJwt(requests, signal) {
+      const message = {
+        requests: requests.map(({ registrationId, audience }) => ({
+          registrationId,
+          audience: [...audience],
+        })),
+      };
+      const { results } = await client().signJwt(message, optionsOf(SIGN_DEADLINE_MS, signal));
+      return results.map(jwtResultFrom);
+    },
+    async explain(subject, signal) {
+      const request = { subject: subjectMessage(subject) };
+      return (await client().explain(request, optionsOf(EXPLAIN_DEADLINE_MS, signal))).text;
+    },
+  };
+}
+
+function optionsOf(
+  deadlineMs: number,
+  signal: AbortSignal | undefined,
+): { deadlineMs: number; signal?: AbortSignal } {
+  return signal === undefined ? { deadlineMs } : { deadlineMs, signal };
+}
+
+function subjectMessage(
+  subject: ExplainSubject,
+): { $case: 'podUid'; value: string } | { $case: 'process'; value: ReturnType<typeof processFactsMessage> } {
+  return subject.kind === 'pod'
+    ? { $case: 'podUid', value: subject.uid }
+    : { $case: 'process', value: processFactsMessage(subject.facts) };
+}
+
+/** The first update is the whole state, put together from what is held and what the server says has changed. */
+async function* syncUpdates(
+  client: TypedClient<typeof NodeService>,
+  held: Map<string, Registration>,
+  signal: AbortSignal,
+): AsyncIterable<SyncUpdate> {
+  const request = { held: [...held.values()].map(({ id, revision }) => ({ id, revision })) };
+  let isFirst = true;
+  let upserts: Registration[] = [];
+  let removed: string[] = [];
+  for await (const part of client.sync(request, { signal })) {
+    upserts.push(...part.upserts.map(registrationFrom));
+    removed.push(...part.removed);
+    if (part.more) continue;
+    for (const id of removed) held.delete(id);
+    for (const registration of upserts) held.set(registration.id, registration);
+    yield isFirst
+      ? { snapshot: true, upserts: [...held.values()], removed: [] }
+      : { snapshot: false, upserts, removed };
+    isFirst = false;
+    upserts = [];
+    removed = [];
+  }
+}
+
+async function* bundleUpdates(
+  client: TypedClient<typeof NodeService>,
+  trustDomain: string,
+  signal: AbortSignal,
+): AsyncIterable<BundleUpdate> {
+  for await (const message of client.watchBundles({}, { signal })) yield bundlesFrom(message, trustDomain);
+}

@@ -1,0 +1,102 @@
+import { TokenBucket } from '../../lib/token-bucket.js';
+import type { Clock } from '../../lib/clock.js';
+import { StatusError } from '../../rpc/service.js';
+
+/** What one agent may use of one replica. */
+export interface AgentCallLimits {
+  /** Batches that are signed at one time. */
+  readonly signing: number;
+  /** Streams of each kind: a new connection's opens before the old one's ends. */
+  readonly streams: number;
+  /** SVIDs per second, and how many at once: 500 pods that start together, with some IDs each. */
+  readonly svidsPerSecond: number;
+  readonly svidBurst: number;
+}
+
+export const defaultAgentCallLimits: AgentCallLimits = {
+  signing: 4,
+  streams: 4,
+  svidsPerSecond: 1_000,
+  svidBurst: 20_000,
+};
+
+/** Agents that are remembered without an open call. */
+const MOST_AGENTS = 20_000;
+
+interface Use {
+  signing: number;
+  readonly streams: Map<string, number>;
+  readonly svids: TokenBucket;
+}
+
+/** Keeps each agent within its share, so that one that runs wild costs the others nothing. */
+export class CallLimits {
+  readonly #limits: AgentCallLimits;
+  readonly #clock: Clock;
+  readonly #uses = new Map<string, Use>();
+
+  constructor(limits: AgentCallLimits, clock: Clock) {
+    this.#limits = limits;
+    this.#clock = clock;
+  }
+
+  /**
+   * Runs a signing of `count` SVIDs.
+   *
+   * @throws StatusError `ResourceExhausted`
+   */
+  async signing<T>(nodeName: string, count: number, sign: () => Promise<T>): Promise<T> {
+    const use = this.#of(nodeName);
+    if (use.signing >= this.#limits.signing)
+      exhausted(`agent of ${nodeName} has ${use.signing} batches under way; wait for one`);
+    if (!use.svids.take(count))
+      exhausted(`agent of ${nodeName} asks for more than ${this.#limits.svidsPerSecond} SVIDs per second`);
+    use.signing += 1;
+    try {
+      return await sign();
+    } finally {
+      use.signing -= 1;
+    }
+  }
+
+  /**
+   * Counts a stream of a kind; the function returned ends it.
+   *
+   * @throws StatusError `ResourceExhausted`
+   */
+  stream(nodeName: string, kind: string): () => void {
+    const { streams } = this.#of(nodeName);
+    const open = streams.get(kind) ?? 0;
+    if (open >= this.#limits.streams)
+      exhausted(`agent of ${nodeName} has ${open} ${kind} streams open; close one`);
+    streams.set(kind, open + 1);
+    return () => {
+      const left = (streams.get(kind) ?? 1) - 1;
+      if (left === 0) streams.delete(kind);
+      else streams.set(kind, left);
+    };
+  }
+
+  #of(nodeName: string): Use {
+    const known = this.#uses.get(nodeName);
+    if (known !== undefined) return known;
+    if (this.#uses.size >= MOST_AGENTS) this.#forgetIdle();
+    const { svidsPerSecond, svidBurst } = this.#limits;
+    const use: Use = {
+      signing: 0,
+      streams: new Map(),
+      svids: new TokenBucket(this.#clock, svidsPerSecond, svidBurst),
+    };
+    this.#uses.set(nodeName, use);
+    return use;
+  }
+
+  #forgetIdle(): void {
+    for (const [nodeName, { signing, streams }] of this.#uses)
+      if (signing === 0 && streams.size === 0) this.#uses.delete(nodeName);
+  }
+}
+
+function exhausted(message: string): never {
+  throw new StatusError('ResourceExhausted', message, { code: 'AgentLimit' });
+}

@@ -1,0 +1,123 @@
+import { isDeepStrictEqual } from 'node:util';
+import type { StoreChange } from '../store.js';
+import { statusOf } from './object-status.js';
+import type { ApiObject } from './watch.js';
+
+/** A status that we have written and the watch has not shown yet. */
+interface Written {
+  readonly uid: string;
+  readonly version: string;
+  readonly status: unknown;
+}
+
+/** The objects of one kind, as a reflector has shown them. */
+export class KindTable {
+  readonly kind: string;
+  readonly #ownStatus: boolean;
+  readonly #objects = new Map<string, ApiObject>();
+  readonly #written = new Map<string, Written>();
+  /** Versions shown while a status is being written, by key: the answer may come after what it answers. */
+  readonly #shown = new Map<string, Set<string>>();
+  #list: readonly ApiObject[] | undefined;
+
+  /** `ownStatus`: nobody but us writes the status, so a change of it alone is no news. */
+  constructor(kind: string, ownStatus: boolean) {
+    this.kind = kind;
+    this.#ownStatus = ownStatus;
+  }
+
+  list(): readonly ApiObject[] {
+    this.#list ??= [...this.#objects.values()];
+    return this.#list;
+  }
+
+  get(key: string): ApiObject | undefined {
+    return this.#objects.get(key);
+  }
+
+  get size(): number {
+    return this.#objects.size;
+  }
+
+  /** The status last written, or else last seen. */
+  status(key: string): unknown {
+    const object = this.#objects.get(key);
+    if (object === undefined) return undefined;
+    const written = this.#written.get(key);
+    return written?.uid === object.metadata.uid ? written.status : statusOf(object);
+  }
+
+  /** These are all there are. */
+  replace(objects: readonly ApiObject[]): StoreChange[] {
+    const present = new Set(objects.map(keyOf));
+    const gone = [...this.#objects.keys()].filter((key) => !present.has(key));
+    return [...gone.flatMap((key) => this.#remove(key)), ...objects.flatMap((object) => this.put(object))];
+  }
+
+  put(object: ApiObject): StoreChange[] {
+    const key = keyOf(object);
+    const before = this.#objects.get(key);
+    this.#shown.get(key)?.add(object.metadata.resourceVersion);
+    if (this.#written.get(key)?.version === object.metadata.resourceVersion) this.#written.delete(key);
+    // After a resumed watch or a new list, most are as they were.
+    if (before?.metadata.resourceVersion === object.metadata.resourceVersion) return [];
+    this.#objects.set(key, object);
+    this.#list = undefined;
+    if (before === undefined) return [{ kind: this.kind, key, after: object }];
+    if (before.metadata.uid === object.metadata.uid) {
+      return this.#saysTheSame(before, object) ? [] : [{ kind: this.kind, key, before, after: object }];
+    }
+    // Another object of the same name: readers must see the end of the former one.
+    return [
+      { kind: this.kind, key, before },
+      { kind: this.kind, key, after: object },
+    ];
+  }
+
+  remove(object: ApiObject): StoreChange[] {
+    return this.#remove(keyOf(object));
+  }
+
+  /** Call before a status is written; what it returns is called with the version that the answer says. */
+  writing(key: string): (uid: string, version: string, status: unknown) => void {
+    const shown = this.#shown.get(key) ?? new Set();
+    this.#shown.set(key, shown);
+    return (uid, version, status) => {
+      this.#shown.delete(key);
+      const object = this.#objects.get(key);
+      if (object?.metadata.uid !== uid) return;
+      const alreadyShown = shown.has(version) || object.metadata.resourceVersion === version;
+      if (alreadyShown) this.#written.delete(key);
+      else this.#written.set(key, { uid, version, status });
+    };
+  }
+
+  /** The write that {@link writing} announced has failed. */
+  notWritten(key: string): void {
+    this.#shown.delete(key);
+  }
+
+  /** Whether readers would read the same in both. */
+  #saysTheSame(before: ApiObject, after: ApiObject): boolean {
+    const whatIsRead = (object: ApiObject): object => ({
+      ...object,
+      metadata: { ...object.metadata, resourceVersion: '' },
+      ...(this.#ownStatus ? { status: undefined } : {}),
+    });
+    return isDeepStrictEqual(whatIsRead(before), whatIsRead(after));
+  }
+
+  #remove(key: string): StoreChange[] {
+    const before = this.#objects.get(key);
+    if (before === undefined) return [];
+    this.#objects.delete(key);
+    this.#written.delete(key);
+    this.#list = undefined;
+    return [{ kind: this.kind, key, before }];
+  }
+}
+
+/** `namespace/name`, or the name alone where there is no namespace. */
+export function keyOf({ metadata }: Pick<ApiObject, 'metadata'>): string {
+  return metadata.namespace === undefined ? metadata.name : `${metadata.namespace}/${metadata.name}`;
+}

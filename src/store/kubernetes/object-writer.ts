@@ -1,0 +1,116 @@
+import type { KubernetesApi } from './api.js';
+import { ApiError } from './api-error.js';
+import {
+  apiVersionOf,
+  collectionPath,
+  objectPath,
+  type ObjectRef,
+  type ResourceType,
+} from './resource-type.js';
+import { objectOf, type ApiObject } from './watch.js';
+
+/** What is applied: all fields that are ours; `apiVersion` and `kind` are filled in. */
+export interface AppliedObject {
+  readonly metadata: {
+    readonly name: string;
+    readonly namespace?: string;
+    readonly labels?: Readonly<Record<string, string>>;
+    readonly annotations?: Readonly<Record<string, string>>;
+    readonly ownerReferences?: readonly unknown[];
+  };
+}
+
+/** Writes to the API server. All methods reject with ApiError. */
+export interface ObjectWriter {
+  /**
+   * Server-side apply: the fields said are ours, what we said before and say no more is taken away, others' fields stay.
+   * Field conflicts are taken over: what is ours by name is ours.
+   */
+  apply(type: ResourceType, object: AppliedObject): Promise<ApiObject>;
+  /** The same for the status of an object that exists. `ApiConflict` when it has another uid by now. */
+  applyStatus(type: ResourceType, ref: ObjectRef, uid: string, status: unknown): Promise<ApiObject>;
+  /** `ApiNotFound` when there is none. */
+  get(type: ResourceType, ref: ObjectRef): Promise<ApiObject>;
+  /** `ApiConflict` when it exists already. */
+  create(type: ResourceType, object: AppliedObject): Promise<ApiObject>;
+  /** Writes the whole object if `metadata.resourceVersion` is still the present one; `ApiConflict` otherwise. */
+  replace(type: ResourceType, object: AppliedObject & ApiObject): Promise<ApiObject>;
+  /** Deletes it, if it still has this uid. What is gone already is no error. */
+  remove(type: ResourceType, ref: ObjectRef, uid?: string): Promise<void>;
+}
+
+/** What a writer is made of. */
+export interface ObjectWriterOptions {
+  readonly api: KubernetesApi;
+  /** Who manages the fields that are applied; fixed for good, or what was applied before is never taken away. */
+  readonly fieldManager: string;
+}
+
+const APPLY = 'application/apply-patch+yaml';
+
+export function createObjectWriter({ api, fieldManager }: ObjectWriterOptions): ObjectWriter {
+  const apply = async (
+    type: ResourceType,
+    ref: ObjectRef,
+    body: object,
+    subresource?: string,
+  ): Promise<ApiObject> => {
+    const path = objectPath(type, ref, subresource);
+    const query = { fieldManager, force: 'true' };
+    // JSON is YAML.
+    return written(
+      await api.send({
+        ...{ method: 'PATCH', path, query, contentType: APPLY },
+        body: { apiVersion: apiVersionOf(type), kind: type.kind, ...body },
+      }),
+      path,
+    );
+  };
+  return {
+    apply: (type, object) => apply(type, refOf(object), object),
+    applyStatus: (type, ref, uid, status) =>
+      apply(type, ref, { metadata: { ...metadataOf(ref), uid }, status }, 'status'),
+    async get(type, ref) {
+      const path = objectPath(type, ref);
+      return written(await api.send({ method: 'GET', path }), path);
+    },
+    async create(type, object) {
+      const path = collectionPath(type, object.metadata.namespace);
+      const body = { apiVersion: apiVersionOf(type), kind: type.kind, ...object };
+      return written(await api.send({ method: 'POST', path, query: { fieldManager }, body }), path);
+    },
+    async replace(type, object) {
+      const path = objectPath(type, refOf(object));
+      return written(await api.send({ method: 'PUT', path, query: { fieldManager }, body: object }), path);
+    },
+    async remove(type, ref, uid) {
+      const body = {
+        kind: 'DeleteOptions',
+        apiVersion: 'v1',
+        propagationPolicy: 'Background',
+        ...(uid === undefined ? {} : { preconditions: { uid } }),
+      };
+      try {
+        await api.send({ method: 'DELETE', path: objectPath(type, ref), body });
+      } catch (thrown) {
+        const { code } = ApiError.from(thrown);
+        // With another uid it is another object, which nobody asked to delete.
+        if (code !== 'ApiNotFound' && !(code === 'ApiConflict' && uid !== undefined)) throw thrown;
+      }
+    },
+  };
+}
+
+function refOf({ metadata }: AppliedObject): ObjectRef {
+  return { namespace: metadata.namespace ?? '', name: metadata.name };
+}
+
+function metadataOf({ namespace, name }: ObjectRef): AppliedObject['metadata'] {
+  return namespace === '' ? { name } : { namespace, name };
+}
+
+function written(answer: unknown, path: string): ApiObject {
+  const object = objectOf(answer);
+  if (object === undefined) throw new ApiError('ApiAnswerUnusable', `${path}: the answer is no object`);
+  return object;
+}

@@ -1,0 +1,122 @@
+import { Interner } from './interner.js';
+import type { ApiObject } from './watch.js';
+
+/** Annotations are read by ID templates: one of a pod's longer than this is not kept, nor more than so many in all. */
+const LONGEST_ANNOTATION = 1024;
+const MOST_ANNOTATIONS_LENGTH = 4096;
+/** Written by tools for themselves. */
+const IGNORED_ANNOTATIONS: ReadonlySet<string> = new Set([
+  'kubectl.kubernetes.io/last-applied-configuration',
+]);
+
+type Fields = Readonly<Record<string, unknown>>;
+
+/** Leaves out what nobody here reads: who manages which field. */
+export function trimObject(object: ApiObject): ApiObject {
+  const { managedFields, ...metadata } = object.metadata as ApiObject['metadata'] & {
+    managedFields?: unknown;
+  };
+  return managedFields === undefined ? object : { ...object, metadata };
+}
+
+/**
+ * Makes what trims pods: keeps what identities and policies are decided by. What pods have in common (labels, containers,
+ * owners, node) is kept once, so that 100,000 pods fit.
+ */
+export function podTrimmer(): (pod: ApiObject) => ApiObject {
+  const interner = new Interner();
+  const share = <T>(value: T): T => interner.share(value);
+  return (pod) => {
+    const spec = fields((pod as { readonly spec?: unknown }).spec);
+    const status = fields((pod as { readonly status?: unknown }).status);
+    const { metadata } = pod;
+    const trimmed = {
+      apiVersion: share(pod.apiVersion),
+      kind: share(pod.kind),
+      metadata: {
+        name: metadata.name,
+        namespace: share(metadata.namespace),
+        uid: metadata.uid,
+        resourceVersion: metadata.resourceVersion,
+        ...present('generation', metadata.generation),
+        ...present('labels', share(metadata.labels ?? {})),
+        ...present('annotations', share(shortAnnotations(metadata.annotations))),
+        ...present('ownerReferences', share(ownersOf(metadata))),
+        ...present('deletionTimestamp', metadata.deletionTimestamp),
+      },
+      spec: {
+        ...present('serviceAccountName', share(spec['serviceAccountName'])),
+        ...present('nodeName', share(spec['nodeName'])),
+        ...present('hostNetwork', spec['hostNetwork']),
+        ...present('containers', share(containersOf(spec['containers']))),
+        ...present('initContainers', share(containersOf(spec['initContainers']))),
+        ...present('ephemeralContainers', share(containersOf(spec['ephemeralContainers']))),
+      },
+      status: {
+        ...present('phase', share(status['phase'])),
+        ...present('podIP', status['podIP']),
+      },
+    };
+    return trimmed as unknown as ApiObject;
+  };
+}
+
+function present(name: string, value: unknown): Fields {
+  if (value === undefined || value === null) return {};
+  if (Array.isArray(value) && value.length === 0) return {};
+  return { [name]: value };
+}
+
+function shortAnnotations(annotations: Readonly<Record<string, string>> | undefined): Fields | undefined {
+  const kept: Record<string, string> = {};
+  let length = 0;
+  for (const [name, value] of Object.entries(annotations ?? {})) {
+    if (IGNORED_ANNOTATIONS.has(name) || value.length > LONGEST_ANNOTATION) continue;
+    length += name.length + value.length;
+    if (length > MOST_ANNOTATIONS_LENGTH) break;
+    kept[name] = value;
+  }
+  return Object.keys(kept).length === 0 ? undefined : kept;
+}
+
+function ownersOf(metadata: object): readonly Fields[] {
+  const owners = (metadata as { readonly ownerReferences?: unknown }).ownerReferences;
+  return list(owners).map(({ apiVersion, kind, name, uid, controller }) => ({
+    ...{ apiVersion, kind, name, uid },
+    ...present('controller', controller),
+  }));
+}
+
+function containersOf(containers: unknown): readonly Fields[] {
+  return list(containers).map((container) => ({
+    ...present('name', container['name']),
+    ...present('image', container['image']),
+    ...present('ports', container['ports']),
+    ...present('restartPolicy', container['restartPolicy']),
+    ...present('livenessProbe', probeOf(container['livenessProbe'])),
+    ...present('readinessProbe', probeOf(container['readinessProbe'])),
+    ...present('startupProbe', probeOf(container['startupProbe'])),
+    ...(fields(container['securityContext'])['privileged'] === true
+      ? { securityContext: { privileged: true } }
+      : {}),
+  }));
+}
+
+/** Where it knocks; how often is nobody's business. */
+function probeOf(probe: unknown): Fields | undefined {
+  const { httpGet, tcpSocket, grpc } = fields(probe);
+  const kept = {
+    ...present('httpGet', httpGet),
+    ...present('tcpSocket', tcpSocket),
+    ...present('grpc', grpc),
+  };
+  return Object.keys(kept).length === 0 ? undefined : kept;
+}
+
+function fields(value: unknown): Fields {
+  return typeof value === 'object' && value !== null ? (value as Fields) : {};
+}
+
+function list(value: unknown): readonly Fields[] {
+  return Array.isArray(value) ? value.map(fields) : [];
+}
