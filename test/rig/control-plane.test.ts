@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmdirSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parse, parseAllDocuments } from 'yaml';
 import { until } from '../support/until.js';
@@ -262,11 +263,11 @@ const others = [
   });
 
   it('says what is wrong when it cannot start, and leaves nothing', async () => {
-    const before = readdirSync('/tmp').filter((name) => name.startsWith('cp-'));
-    await expect(startControlPlane({ apiServerArgs: ['--no-such-flag'] })).rejects.toThrow(
-      /unknown flag: --no-such-flag/,
-    );
-    expect(readdirSync('/tmp').filter((name) => name.startsWith('cp-'))).toEqual(before);
+    const parentFolder = mkdtempSync(join(tmpdir(), 'rig-'));
+    const start = startControlPlane({ parentFolder, apiServerArgs: ['--no-such-flag'] });
+    await expect(start).rejects.toThrow('unknown flag: --no-such-flag');
+    expect(readdirSync(parentFolder)).toEqual([]);
+    rmdirSync(parentFolder);
   });
 
   it('runs beside another one, with the controllers, and removes all of it at the end', async () => {

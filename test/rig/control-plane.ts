@@ -29,6 +29,8 @@ export interface ControlPlaneOptions {
   readonly audit?: boolean;
   /** Further arguments, which win over the rig's own. */
   readonly apiServerArgs?: readonly string[];
+  /** Where its folder is made; among the temporary files unless said. */
+  readonly parentFolder?: string;
 }
 
 export type ControlPlaneProgram = 'etcd' | 'kube-apiserver' | 'kube-controller-manager';
@@ -100,7 +102,7 @@ export interface ControlPlane {
   kubectl(args: readonly string[], options?: KubectlOptions): Promise<KubectlRun>;
   /** Asks the API server as the admin, or as someone else: 2 ms instead of kubectl's 100. */
   request(method: string, path: string, body?: unknown, as?: KubeCredentials): Promise<KubeAnswer>;
-  /** Ends the API server: at once, or in order (`SIGTERM`, some seconds). */
+  /** Ends the API server: at once, or in order (`SIGTERM`: a second; it ends watches itself). */
   stopApiServer(signal?: 'SIGKILL' | 'SIGTERM'): Promise<void>;
   /** Starts it again with the same data, port and certificates; back when it is ready. */
   startApiServer(): Promise<void>;
@@ -130,7 +132,7 @@ export interface ControlPlane {
  */
 export async function startControlPlane(options: ControlPlaneOptions = {}): Promise<ControlPlane> {
   for (let attempt = 1; ; attempt++) {
-    const programs = await newPrograms(await mkdtemp(join(tmpdir(), 'cp-')));
+    const programs = await newPrograms(await mkdtemp(join(options.parentFolder ?? tmpdir(), 'cp-')));
     try {
       return await startWith(programs, options);
     } catch (error) {

@@ -2,6 +2,7 @@
 // It reads requests from stdin and answers on stdout, one line of JSON each way, in order, until stdin ends.
 //
 //	{"op":"load","workload":W,"yaml":"…"}    -> {"rendered":R,"changes":[…],"loadMillis":n}   renders, and puts the listener into Envoy
+//	                                            a workload with "waypoint" is that Gateway: two listeners, and CONNECT
 //	{"op":"render","workload":W,"yaml":"…"}  -> {"rendered":R}                                without Envoy; "full":true adds the listener
 //	{"op":"decide","requests":[…]}           -> {"decisions":[…]}                             asks the listener that was loaded last
 //	{"op":"ambient","workload":W,"yaml":"…"} -> {"policies":[…]}                              what ztunnel would get, and the status
@@ -87,7 +88,12 @@ func run(e *decide.Engine, c command, crds string) (answer, error) {
 		if c.Op == "render" {
 			return answer{"rendered": r}, nil
 		}
-		if err := e.Load(r.Listener, c.Workload.bind(o), c.Workload.PodIP); err != nil {
+		if r.Tunnel != nil {
+			err = e.LoadWaypoint(r.Tunnel)
+		} else {
+			err = e.Load(r.Listener, c.Workload.bind(o), c.Workload.PodIP)
+		}
+		if err != nil {
 			return nil, err
 		}
 		return answer{"rendered": r, "changes": e.Changes, "loadMillis": e.LoadMillis}, nil

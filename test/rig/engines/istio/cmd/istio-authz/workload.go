@@ -20,11 +20,12 @@ type workload struct {
 	MeshConfig     string            `json:"meshConfig"`
 	PodIP          string            `json:"podIp"`
 	KeepInvalid    bool              `json:"keepInvalid"`
+	Waypoint       *render.Waypoint  `json:"waypoint"`
 }
 
 func (w workload) options(y, crds string) render.Options {
 	o := render.Options{YAML: y, Namespace: w.Namespace, ServiceAccount: w.ServiceAccount, Labels: w.Labels, TrustDomain: w.TrustDomain,
-		Aliases: w.Aliases, RootNamespace: w.RootNamespace, Ports: w.Ports, MeshYAML: w.MeshConfig, CRDFile: crds, KeepInvalid: w.KeepInvalid}
+		Aliases: w.Aliases, RootNamespace: w.RootNamespace, Ports: w.Ports, MeshYAML: w.MeshConfig, CRDFile: crds, KeepInvalid: w.KeepInvalid, Waypoint: w.Waypoint}
 	if o.Namespace == "" {
 		o.Namespace = "default"
 	}

@@ -23,6 +23,7 @@ type Request struct {
 	Protocol  string            `json:"protocol,omitempty"`  // http | tcp; default the port's
 	Port      int               `json:"port,omitempty"`      // default the first
 	SourceIP  string            `json:"sourceIp,omitempty"`
+	Address   string            `json:"address,omitempty"` // through a waypoint: of the Service or pod that is meant
 	SNI       string            `json:"sni,omitempty"`
 	Method    string            `json:"method,omitempty"`
 	Path      string            `json:"path,omitempty"` // sent byte for byte, query included
@@ -64,6 +65,9 @@ func (e *Engine) dial(r *Request) (*conn, error) {
 			return nil, err
 		}
 		d.LocalAddr = &net.TCPAddr{IP: ip}
+	}
+	if e.waypoint {
+		return e.tunnel(&d, r)
 	}
 	c, err := d.Dial("tcp", net.JoinHostPort(e.ip, fmt.Sprint(r.Port)))
 	if err != nil {
@@ -121,7 +125,7 @@ func (e *Engine) Decide(q Request) Decision {
 			r.Transport = "plaintext"
 		}
 	}
-	if _, ok := e.protos[r.Port]; !ok {
+	if _, ok := e.protos[r.Port]; !ok && !e.waypoint {
 		return Decision{ID: q.ID, Decision: "error", By: "oracle", Details: fmt.Sprintf("port %d is not bound", r.Port)}
 	}
 	if r.Protocol == "tcp" {
@@ -161,7 +165,7 @@ func (e *Engine) decideTCP(r *Request) Decision {
 }
 
 func (e *Engine) take(r *Request) (*conn, bool, error) {
-	key := strings.Join([]string{r.Transport, r.Source, strings.Join(r.DNS, ","), r.SourceIP, r.SNI, fmt.Sprint(r.Port)}, "|")
+	key := strings.Join([]string{r.Transport, r.Source, strings.Join(r.DNS, ","), r.SourceIP, r.SNI, r.Address, fmt.Sprint(r.Port)}, "|")
 	e.mu.Lock()
 	if cs := e.pool[key]; len(cs) > 0 {
 		c := cs[len(cs)-1]

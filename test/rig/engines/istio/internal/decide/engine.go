@@ -16,9 +16,11 @@ import (
 	"syscall"
 	"time"
 
+	cluster "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	listener "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
@@ -38,6 +40,7 @@ type Engine struct {
 	StartMillis     float64
 	LoadMillis      float64
 	ServerID        string
+	waypoint        bool // what is loaded takes CONNECT
 }
 
 // Start launches Envoy with an empty LDS.
@@ -55,17 +58,24 @@ func Start(bin string) (*Engine, error) {
 	e.httpAdmin = &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", e.admin)
 	}}}
-	if err := os.Mkdir(filepath.Join(dir, "xds"), 0o755); err != nil {
-		return nil, err
+	for _, of := range []string{"xds", "cds"} {
+		if err := os.Mkdir(filepath.Join(dir, of), 0o755); err != nil {
+			return nil, err
+		}
 	}
 	if err := e.writeLDS(); err != nil {
+		return nil, err
+	}
+	if err := e.writeCDS(); err != nil {
 		return nil, err
 	}
 	boot := fmt.Sprintf(`{"node":{"id":"oracle","cluster":"oracle"},
 "admin":{"address":{"pipe":{"path":%q}}},
 "layered_runtime":{"layers":[{"name":"s","static_layer":{"overload":{"global_downstream_max_connections":50000}}}]},
-"dynamic_resources":{"lds_config":{"path_config_source":{"path":%q,"watched_directory":{"path":%q}},"resource_api_version":"V3"}}}`,
-		e.admin, filepath.Join(dir, "xds", "lds.json"), filepath.Join(dir, "xds"))
+"bootstrap_extensions":[{"name":"internal_listener","typed_config":{"@type":"type.googleapis.com/envoy.extensions.bootstrap.internal_listener.v3.InternalListener"}}],
+"dynamic_resources":{"lds_config":{"path_config_source":{"path":%q,"watched_directory":{"path":%q}},"resource_api_version":"V3"},
+"cds_config":{"path_config_source":{"path":%q,"watched_directory":{"path":%q}},"resource_api_version":"V3"}}}`,
+		e.admin, filepath.Join(dir, "xds", "lds.json"), filepath.Join(dir, "xds"), filepath.Join(dir, "cds", "cds.json"), filepath.Join(dir, "cds"))
 	bf := filepath.Join(dir, "bootstrap.json")
 	if err := os.WriteFile(bf, []byte(boot), 0o644); err != nil {
 		return nil, err
@@ -144,9 +154,17 @@ func (e *Engine) closeConns() {
 }
 
 func (e *Engine) writeLDS(ls ...*listener.Listener) error {
-	d := &discovery.DiscoveryResponse{VersionInfo: fmt.Sprint(e.version), TypeUrl: "type.googleapis.com/envoy.config.listener.v3.Listener"}
-	for _, l := range ls {
-		a, err := anypb.New(l)
+	return writeXDS(e, "lds", "xds", "envoy.config.listener.v3.Listener", ls)
+}
+
+func (e *Engine) writeCDS(cs ...*cluster.Cluster) error {
+	return writeXDS(e, "cds", "cds", "envoy.config.cluster.v3.Cluster", cs)
+}
+
+func writeXDS[T proto.Message](e *Engine, name, folder, kind string, all []T) error {
+	d := &discovery.DiscoveryResponse{VersionInfo: fmt.Sprint(e.version), TypeUrl: "type.googleapis.com/" + kind}
+	for _, one := range all {
+		a, err := anypb.New(one)
 		if err != nil {
 			return err
 		}
@@ -156,11 +174,11 @@ func (e *Engine) writeLDS(ls ...*listener.Listener) error {
 	if err != nil {
 		return err
 	}
-	tmp := filepath.Join(e.dir, "lds.tmp")
+	tmp := filepath.Join(e.dir, name+".tmp")
 	if err := os.WriteFile(tmp, b, 0o644); err != nil {
 		return err
 	}
-	return os.Rename(tmp, filepath.Join(e.dir, "xds", "lds.json"))
+	return os.Rename(tmp, filepath.Join(e.dir, folder, name+".json"))
 }
 
 // Load replaces the policy set. Each set gets its own loopback address (127.77.x.y), so an answer can never come from an older set.
@@ -174,6 +192,7 @@ func (e *Engine) Load(in *listener.Listener, ports map[int]string, fixedIP strin
 	}()
 	e.closeConns()
 	e.version++
+	e.waypoint = false
 	e.protos = ports
 	e.ports = nil
 	for p := range ports {
@@ -197,9 +216,18 @@ func (e *Engine) Load(in *listener.Listener, ports map[int]string, fixedIP strin
 	if err := e.writeLDS(ad.Listener); err != nil {
 		return err
 	}
+	if err := e.await(e.ports[len(e.ports)-1]); err != nil {
+		return err
+	}
+	e.LoadMillis = ms(t0)
+	return nil
+}
+
+// await returns when the set that was written last is listened for, or refused.
+func (e *Engine) await(port int) error {
 	want := fmt.Sprintf("set-%d", e.version)
 	for i := 0; ; i++ {
-		c, err := net.DialTimeout("tcp", net.JoinHostPort(e.ip, fmt.Sprint(e.ports[len(e.ports)-1])), time.Second)
+		c, err := net.DialTimeout("tcp", net.JoinHostPort(e.ip, fmt.Sprint(port)), time.Second)
 		if err == nil {
 			c.Close()
 			break
@@ -230,7 +258,6 @@ func (e *Engine) Load(in *listener.Listener, ports map[int]string, fixedIP strin
 		}
 		time.Sleep(2 * time.Millisecond)
 	}
-	e.LoadMillis = ms(t0)
 	return nil
 }
 

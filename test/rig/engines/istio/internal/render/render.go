@@ -22,6 +22,7 @@ import (
 	"istio.io/istio/pilot/pkg/networking/core"
 	"istio.io/istio/pilot/pkg/networking/plugin/authn"
 	"istio.io/istio/pilot/pkg/networking/plugin/authz"
+	"istio.io/istio/pkg/config"
 	"istio.io/istio/pkg/config/constants"
 	"istio.io/istio/pkg/config/host"
 	"istio.io/istio/pkg/config/mesh"
@@ -51,6 +52,7 @@ type Options struct {
 	MeshYAML       string // MeshConfig overrides
 	CRDFile        string // CRD files, comma-separated; empty = no schema + CEL check
 	KeepInvalid    bool   // keep objects that admission would reject (the real istiod drops nothing that is stored)
+	Waypoint       *Waypoint
 }
 
 // Result is the whole rendering.
@@ -62,6 +64,7 @@ type Result struct {
 	HTTP        []json.RawMessage   `json:"httpFilters"`
 	TCP         []json.RawMessage   `json:"tcpFilters"`
 	Listener    *listener.Listener  `json:"-"`
+	Tunnel      *Tunnel             `json:"-"` // of a waypoint, instead of Listener
 	ListenerJS  json.RawMessage     `json:"listener,omitempty"`
 	MillisParse float64             `json:"millisParse"`
 	MillisGen   float64             `json:"millisGen"`
@@ -126,34 +129,13 @@ func Run(o Options) (res *Result, err error) {
 	if o.RootNamespace == "" {
 		o.RootNamespace = constants.IstioSystemNamespace
 	}
-	cfgs, vres, err := Parse(o)
+	cfgs, vres, m, err := prepare(o)
 	if err != nil {
 		return nil, err
 	}
-	for _, c := range cfgs {
-		if ra, ok := c.Spec.(*security.RequestAuthentication); ok {
-			for _, r := range ra.JwtRules {
-				if r.Jwks == "" {
-					return nil, fmt.Errorf("RequestAuthentication %s/%s: issuer %q needs inline jwks (nothing is fetched here)", c.Namespace, c.Name, r.Issuer)
-				}
-			}
-		}
-	}
 	t1 := time.Now()
-	m := mesh.DefaultMeshConfig()
-	if o.MeshYAML != "" {
-		m, err = mesh.ApplyMeshConfig(o.MeshYAML, m)
-		if err != nil {
-			return nil, fmt.Errorf("meshconfig: %w", err)
-		}
-	}
-	m = proto.Clone(m).(*meshconfig.MeshConfig)
-	m.RootNamespace = o.RootNamespace
-	if o.TrustDomain != "" {
-		m.TrustDomain = o.TrustDomain
-	}
-	if len(o.Aliases) > 0 {
-		m.TrustDomainAliases = o.Aliases
+	if o.Waypoint != nil {
+		return runWaypoint(o, cfgs, vres, m)
 	}
 
 	const ip = "127.0.0.1"
@@ -242,4 +224,37 @@ func (r *Result) ListenerJSON() json.RawMessage {
 		return nil
 	}
 	return js(r.Listener)
+}
+
+// prepare reads the objects and the mesh's configuration.
+func prepare(o Options) ([]config.Config, []ObjectResult, *meshconfig.MeshConfig, error) {
+	cfgs, vres, err := Parse(o)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	for _, c := range cfgs {
+		if ra, ok := c.Spec.(*security.RequestAuthentication); ok {
+			for _, r := range ra.JwtRules {
+				if r.Jwks == "" {
+					return nil, nil, nil, fmt.Errorf("RequestAuthentication %s/%s: issuer %q needs inline jwks (nothing is fetched here)", c.Namespace, c.Name, r.Issuer)
+				}
+			}
+		}
+	}
+	m := mesh.DefaultMeshConfig()
+	if o.MeshYAML != "" {
+		m, err = mesh.ApplyMeshConfig(o.MeshYAML, m)
+		if err != nil {
+			return nil, nil, nil, fmt.Errorf("meshconfig: %w", err)
+		}
+	}
+	m = proto.Clone(m).(*meshconfig.MeshConfig)
+	m.RootNamespace = o.RootNamespace
+	if o.TrustDomain != "" {
+		m.TrustDomain = o.TrustDomain
+	}
+	if len(o.Aliases) > 0 {
+		m.TrustDomainAliases = o.Aliases
+	}
+	return cfgs, vres, m, nil
 }
