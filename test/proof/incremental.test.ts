@@ -40,7 +40,8 @@ type Edit =
   | { readonly kind: 'remove'; readonly key: string }
   | { readonly kind: 'roles' }
   | { readonly kind: 'world'; readonly context: Pick<RenderContext, 'inventory' | 'issuers'> }
-  | { readonly kind: 'time'; readonly by: number };
+  /** To the instant at which something is said to end, or some time on. */
+  | { readonly kind: 'time'; readonly by: number | 'until' };
 
 const put = fc
   .record({
@@ -55,11 +56,14 @@ const put = fc
 
 const edits: fc.Arbitrary<readonly Edit[]> = fc.array(
   fc.oneof(
-    { weight: 8, arbitrary: put },
+    { weight: 7, arbitrary: put },
     { weight: 3, arbitrary: pick(keys).map((key): Edit => ({ kind: 'remove', key })) },
     {
-      weight: 3,
-      arbitrary: pick([1, HOUR, 9 * HOUR, -HOUR]).map((by): Edit => ({ kind: 'time', by })),
+      weight: 5,
+      arbitrary: pick([1, HOUR, -HOUR, 'until', 'until', 'until', 'until'] as const).map((by): Edit => ({
+        kind: 'time',
+        by,
+      })),
     },
     { weight: 1, arbitrary: fc.constant<Edit>({ kind: 'roles' }) },
     {
@@ -72,7 +76,7 @@ const edits: fc.Arbitrary<readonly Edit[]> = fc.array(
         })),
     },
   ),
-  { minLength: 3, maxLength: 10 },
+  { minLength: 4, maxLength: 14 },
 );
 
 function resolverOf({ inventory: one }: Pick<RenderContext, 'inventory'>): PrincipalResolver {
@@ -123,6 +127,7 @@ describe('a rendering that follows its policies', () => {
       let parts = 0;
       let all = 0;
       let objects = 0;
+      let due = 0;
       const first = fc.record({ inventory, edits, defaultAction: pick(['Allow', 'Deny'] as const) });
       fc.assert(
         fc.property(first, ({ inventory: start, edits: list, defaultAction }) => {
@@ -132,23 +137,28 @@ describe('a rendering that follows its policies', () => {
           const zones = new ZoneClock();
           let context: Pick<RenderContext, 'inventory' | 'issuers'> = { inventory: start };
           let time: number = WORLD.now;
+          let until: number | undefined;
           const compiler = createPolicyCompiler([], {
             ...resolverOf(context),
             roles: roles(),
             defaultAction,
           });
-          for (const edit of [undefined, ...list]) {
-            if (edit?.kind === 'put') compiler.update({ policies: [edit] });
-            if (edit?.kind === 'remove') compiler.update({ policies: [{ key: edit.key, input: undefined }] });
-            if (edit?.kind === 'roles') compiler.update({ roles: roles() });
-            if (edit?.kind === 'time') time += edit.by;
-            if (edit?.kind === 'world') {
+          const apply = (edit: Edit): void => {
+            if (edit.kind === 'put') compiler.update({ policies: [edit] });
+            if (edit.kind === 'remove') compiler.update({ policies: [{ key: edit.key, input: undefined }] });
+            if (edit.kind === 'roles') compiler.update({ roles: roles() });
+            if (edit.kind === 'time') time = edit.by === 'until' ? (until ?? time) : time + edit.by;
+            if (edit.kind === 'world') {
               context = edit.context;
               compiler.update({ resolver: resolverOf(context) });
             }
+          };
+          for (const edit of [undefined, ...list]) {
+            if (edit !== undefined) apply(edit);
             const now: RenderContext = { ...context, set: compiler.set, time, zones };
             const change = incremental.update(now);
             follower.hear(change);
+            until = change.until;
             const anew = render(make(), now);
             expect(incremental.rendering()).toEqual(anew);
             expect(change.until).toBe(anew.until);
@@ -159,6 +169,7 @@ describe('a rendering that follows its policies', () => {
               Object.groupBy(anew.verdicts, ({ policy }) => `${policy.kind} ${policyName(policy)}`),
             ).toEqual(Object.assign(Object.create(null), Object.fromEntries(follower.verdicts)));
             updates++;
+            if (edit?.kind === 'time' && edit.by === 'until' && change.parts > 0) due++;
             if (edit?.kind === 'put') {
               parts += change.parts;
               all += now.set.policies.length + now.inventory.workloads.length;
@@ -166,12 +177,14 @@ describe('a rendering that follows its policies', () => {
             objects += anew.objects.length;
           }
         }),
-        proof(25),
+        proof(40),
       );
       expect(updates).toBeGreaterThan(60);
       expect(objects).toBeGreaterThan(20);
       // OPA's rendering is one document. The others render a small part of a small world.
-      if (name !== 'opa') expect(parts / all).toBeLessThan(0.6);
+      if (name === 'opa') return;
+      expect(parts / all).toBeLessThan(0.6);
+      expect(due).toBeGreaterThan(4);
     });
   }
 

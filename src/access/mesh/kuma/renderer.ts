@@ -1,4 +1,4 @@
-import { effectivePolicy } from '../../policy/effective.js';
+import { effectivePolicy, nextInstant } from '../../policy/effective.js';
 import type { Policy } from '../../policy/model.js';
 import { createPolicySet } from '../../policy/policy-set.js';
 import type { AdmissionAbility, Grant } from '../admission.js';
@@ -46,7 +46,9 @@ export function kumaRenderer(options: KumaOptions = {}): Renderer {
       const enforced = effective.policies.filter(({ mode }) => mode === 'Enforce');
       const book = new VerdictBook(workload);
       openEntries(workload, effective.policies, WORDS, book);
-      const until = effective.until === undefined ? {} : { until: effective.until };
+      // Of the audited policies too, since what they would deny is rendered.
+      const instant = nextInstant(effective.policies, context.time, context.zones);
+      const until = instant === undefined ? {} : { until: instant };
       const other = entangled(workload, selectionOf(workload, context.inventory), false, context);
       if (other !== undefined) {
         const reason = `pods of ${other.namespace}/${other.name} carry all labels of this workload, and Kuma cannot leave them out, so this one is closed; give it a label of its own`;
