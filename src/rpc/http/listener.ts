@@ -1,0 +1,178 @@
+import { createServer, type AddressInfo, type Server, type Socket } from 'node:net';
+import { createServer as createTlsServer, type TLSSocket } from 'node:tls';
+import type { Clock } from '../../lib/clock.js';
+import { SignetError } from '../../lib/errors.js';
+import type { Logger } from '../../lib/logger.js';
+import type { Random } from '../../lib/random.js';
+import { endConnections, type ConnectionPool } from '../connections.js';
+import type { ListenUnixOptions } from '../listener.js';
+import type { HeldPeerCredentials, PeerCredentialsReader } from '../peer/reader.js';
+import { Refusals } from '../refusals.js';
+import { StatusError, type Peer } from '../service.js';
+import { listenAt } from '../socket-file.js';
+import { TLS_BOUNDS } from '../tls/context.js';
+import { guardWithIdentity } from '../tls/guard.js';
+import type { TlsIdentity } from '../tls/identity.js';
+import { peerOf } from '../tls/peer.js';
+import { Admission } from './admission.js';
+import type { HttpLimits } from './limits.js';
+
+/** Where mutual TLS is served. */
+export interface ListenHttpsOptions {
+  /** An IP address. */
+  readonly address: string;
+  /** 0 for any that is free. */
+  readonly port: number;
+  /** Becomes `Peer.listener`. */
+  readonly name: string;
+  /** Who the server is, and whose SVIDs it takes. Both may change while it runs. */
+  readonly identity: TlsIdentity;
+}
+
+/** One socket that is open. */
+export interface HttpListener {
+  /** Of a unix socket: its path. Of a port: `address:port`. */
+  readonly path: string;
+  /** Stops listening, answers what is under way with 503, closes its connections, removes a socket file. */
+  close(): Promise<void>;
+}
+
+/** What a listener needs of its server. */
+export interface HttpListenerParts {
+  readonly pool: ConnectionPool;
+  readonly limits: HttpLimits;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly random: Random;
+  /** Hands a connection on whose peer is known. */
+  readonly serve: (socket: Socket, peer: Peer) => void;
+  /** The connections of a listener are served no longer than what they do now. */
+  readonly retire: (listener: string) => void;
+}
+
+function admissionOf(name: string, max: number, parts: HttpListenerParts): Admission {
+  const { pool, limits, clock, logger } = parts;
+  const refusals = new Refusals(clock, logger.child({ listener: name }));
+  return new Admission(pool, { name, max, count: 0 }, limits.maxConnectionsPerPeer, refusals);
+}
+
+async function closeListener(server: Server, name: string, pool: ConnectionPool): Promise<void> {
+  const stopped = new Promise<void>((resolve) => server.close(() => resolve()));
+  await endConnections(
+    [...pool.of(name)],
+    new StatusError('Unavailable', 'the server is closing this socket; try again'),
+  );
+  await stopped;
+}
+
+/** Opens a unix socket. Errors: those of `listenAt` in socket-file.ts. */
+export async function openUnix(
+  options: ListenUnixOptions,
+  reader: PeerCredentialsReader | undefined,
+  parts: HttpListenerParts,
+): Promise<HttpListener> {
+  const { name, path } = options;
+  const { pool, serve } = parts;
+  const max = options.maxConnections ?? parts.limits.maxConnectionsPerListener;
+  const admission = admissionOf(name, max, parts);
+  const server = createServer((socket) => {
+    socket.on('error', () => undefined);
+    if (!admission.enter(socket)) return;
+    let credentials: HeldPeerCredentials | undefined;
+    try {
+      credentials = reader?.read(socket);
+    } catch (thrown) {
+      admission.refuse(socket, SignetError.from(thrown).message);
+      return;
+    }
+    if (credentials !== undefined) {
+      const held = credentials;
+      socket.once('close', () => held.close());
+      if (!admission.enterPeer(socket, `process ${held.pid}`)) return;
+    }
+    const peer = { listener: name, connectionId: pool.nextId() };
+    serve(socket, credentials === undefined ? peer : { ...peer, credentials });
+  });
+  const file = await listenAt(server, options, parts.random);
+  server.on('error', (error) => parts.logger.error('a listener failed', { error: error.message }));
+  admission.open();
+  return {
+    path,
+    async close() {
+      admission.close();
+      // Before the socket stops to answer, so that nobody takes the file for a dead process's meanwhile.
+      await file.remove();
+      await closeListener(server, name, pool);
+    },
+  };
+}
+
+/**
+ * Opens a port for mutual TLS 1.3: each handshake shows the newest SVID and verifies by the newest bundles; when a bundle
+ * changes, clients connect anew.
+ *
+ * @throws SignetError `ListenFailed`
+ */
+export async function openHttps(
+  options: ListenHttpsOptions,
+  parts: HttpListenerParts,
+): Promise<HttpListener> {
+  const { name, identity } = options;
+  const { pool, serve, retire, clock, logger } = parts;
+  const admission = admissionOf(name, parts.limits.maxConnectionsPerListener, parts);
+  const server = createTlsServer({ ...TLS_BOUNDS, ALPNProtocols: ['http/1.1'] });
+  // Handshakes count too, before it is known whose they are.
+  server.maxConnections = parts.limits.maxConnectionsPerListener;
+  guardWithIdentity(server, identity, {
+    clock,
+    onRefused: (error, remote) => logger.debug('a client was refused', { reason: error.message, remote }),
+    onRotationFailed: (error) =>
+      logger.error('a new SVID could not be put into use', { reason: error.message }),
+  });
+  server.on('secureConnection', (socket: TLSSocket) => {
+    const verified = peerOf(socket);
+    if (verified === undefined) {
+      admission.refuse(socket, 'no SVID');
+      return;
+    }
+    if (!admission.enter(socket) || !admission.enterPeer(socket, verified.spiffeId.uri)) return;
+    const { spiffeId, serial, notAfter } = verified;
+    const remote = socket.remoteAddress;
+    serve(socket, {
+      listener: name,
+      connectionId: pool.nextId(),
+      spiffeId,
+      certificate: { serial, notAfter },
+      ...(remote === undefined ? {} : { remoteAddress: remote }),
+    });
+  });
+  const port = await listenTcp(server, options);
+  const stop = identity.onTrustChange(() => retire(name));
+  admission.open();
+  return {
+    path: `${options.address.includes(':') ? `[${options.address}]` : options.address}:${port}`,
+    async close() {
+      stop();
+      admission.close();
+      await closeListener(server, name, pool);
+    },
+  };
+}
+
+function listenTcp(
+  server: Server,
+  { address, port }: Pick<ListenHttpsOptions, 'address' | 'port'>,
+): Promise<number> {
+  return new Promise((resolve, reject) => {
+    server.once('error', (error) =>
+      reject(
+        new SignetError('ListenFailed', `cannot listen at ${address} port ${port}: ${error.message}`, {
+          cause: error,
+        }),
+      ),
+    );
+    server.listen({ host: address, port, backlog: 512 }, () =>
+      resolve((server.address() as AddressInfo).port),
+    );
+  });
+}
