@@ -1,0 +1,3 @@
+module signet.dev/bench/openload
+
+go 1.24
