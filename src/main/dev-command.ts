@@ -14,6 +14,7 @@ interface DevOptions {
   readonly trustDomain?: string;
   readonly tellReasons?: boolean;
   readonly authorizationAddress?: ListenAddress;
+  readonly applicationAddress?: ListenAddress;
   readonly logFormat: LogFormat;
   readonly logLevel: LogLevel;
   readonly output: OutputFormat;
@@ -33,6 +34,11 @@ export function devCommand(io: CliIo): Command {
     .option(
       '--authorization-address <ip:port>',
       "serve Envoy's external authorization here too, over mutual TLS",
+      argument(parseListenAddress),
+    )
+    .option(
+      '--application-address <ip:port>',
+      'serve decisions for applications (AuthZEN, OPA) here too, over mutual TLS',
       argument(parseListenAddress),
     )
     .addOption(
@@ -59,6 +65,7 @@ async function dev(io: CliIo, path: string, options: DevOptions): Promise<void> 
     ...(options.authorizationAddress === undefined
       ? {}
       : { authorizationAddress: options.authorizationAddress }),
+    applicationAddress: options.applicationAddress,
     clock: io.clock,
     random: systemRandom,
     logger,
@@ -69,7 +76,7 @@ async function dev(io: CliIo, path: string, options: DevOptions): Promise<void> 
 }
 
 function text(report: ReadyReport): string {
-  const { authorization } = report;
+  const { authorization, applications } = report;
   const rows = report.pods.map((pod) => [
     pod.namespace,
     pod.name,
@@ -86,6 +93,9 @@ function text(report: ReadyReport): string {
     ...(authorization === undefined
       ? []
       : [`External authorization: ${authorization.address}, by ${authorization.spiffeID}`]),
+    ...(applications === undefined
+      ? []
+      : [`Decisions for applications: https://${applications.address}, by ${applications.spiffeID}`]),
     'Try: SPIFFE_ENDPOINT_SOCKET=<socket> signet svid fetch. Stop with ^C.',
   ].join('\n');
 }

@@ -28,6 +28,7 @@ import { createRegistrationController, type RegistrationView } from '../server/r
 import { createSigningService } from '../server/signing.js';
 import { findTrustDomain, trustDomainSettings, type TrustDomainSettings } from '../cluster/trust-domain.js';
 import { openFolderStore, type FolderStore } from '../store/folder/folder-store.js';
+import { openApplicationApi } from './application-api.js';
 import { openAuthorization, openAuthorizationPort } from './authorization.js';
 import { keepBundleFile } from './bundle-file.js';
 import { reportProblems } from './folder-problems.js';
@@ -47,6 +48,8 @@ export interface DevOptions {
   readonly tellReasons?: boolean;
   /** Where Envoys may ask over mutual TLS, too. */
   readonly authorizationAddress?: ListenAddress;
+  /** Where applications may ask over mutual TLS, too. */
+  readonly applicationAddress?: ListenAddress | undefined;
   readonly clock: Clock;
   readonly random: Random;
   readonly logger: Logger;
@@ -63,11 +66,16 @@ export interface ReadyReport {
   readonly stateDir: string;
   /** Where Envoys may ask over mutual TLS, and the SPIFFE ID that answers. */
   readonly authorization?: { readonly address: string; readonly spiffeID: string };
+  /** The same for applications. */
+  readonly applications?: { readonly address: string; readonly spiffeID: string };
+  /** Where applications ask that the kernel tells apart. */
+  readonly sharedApplicationSocket: string;
   readonly pods: readonly {
     readonly namespace: string;
     readonly name: string;
     readonly serviceAccount: string;
     readonly socket: string;
+    readonly applicationSocket: string;
     readonly spiffeIDs: readonly string[];
   }[];
 }
@@ -133,7 +141,20 @@ export async function startDev(options: DevOptions): Promise<RunningDev> {
     workloads.service(authorizationService, extAuthzHandlers(authorization));
     workloads.service(extensionConfigDiscoveryService, extensionConfigs);
     await serveWorkloads(workloads, agent, state);
-    const sockets = keepPodSockets({ store, server: workloads, socketOf: state.podSocket, logger });
+    const applications = await openApplicationApi({
+      ...{ authorization, logger, clock, random: options.random, own: identity.own },
+      sharedSocket: state.sharedApplicationSocket,
+      address: options.applicationAddress,
+      trustDomain: settings.name,
+    });
+    closers.push(() => applications.server.close());
+    const sockets = keepPodSockets({
+      ...{ store, logger },
+      sockets: [
+        { server: workloads, socketOf: state.podSocket },
+        { server: applications.server, socketOf: state.podApplicationSocket },
+      ],
+    });
     closers.push(() => sockets.close());
     await sockets.settled();
     const { authorizationAddress: address } = options;
@@ -155,7 +176,11 @@ export async function startDev(options: DevOptions): Promise<RunningDev> {
       else options.signal.addEventListener('abort', () => resolve(), { once: true });
     }).then(closeAll);
     const ready = report(store, registrations, state, settings);
-    return { report: asked === undefined ? ready : { ...ready, authorization: asked }, stopped };
+    const ports = {
+      ...(asked === undefined ? {} : { authorization: asked }),
+      ...(applications.port === undefined ? {} : { applications: applications.port }),
+    };
+    return { report: { ...ready, ...ports }, stopped };
   } catch (error) {
     await closeAll();
     throw error;
@@ -316,12 +341,17 @@ function report(
     const facts = podFacts(object);
     if (facts === undefined) return [];
     const { namespace, name, serviceAccount, uid } = facts;
-    return { namespace, name, serviceAccount, socket: state.podSocket(uid), spiffeIDs: byPod.get(uid) ?? [] };
+    return {
+      ...{ namespace, name, serviceAccount, socket: state.podSocket(uid) },
+      applicationSocket: state.podApplicationSocket(uid),
+      spiffeIDs: byPod.get(uid) ?? [],
+    };
   });
   return {
     ready: true,
     trustDomain: settings.name,
     sharedSocket: state.sharedSocket,
+    sharedApplicationSocket: state.sharedApplicationSocket,
     bundleFile: state.bundleFile,
     stateDir: state.root,
     pods,

@@ -2,8 +2,7 @@ import { rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { SignetError } from '../lib/errors.js';
 import type { Logger } from '../lib/logger.js';
-import type { RpcListener } from '../rpc/listener.js';
-import type { RpcServer } from '../rpc/server.js';
+import type { ListenUnixOptions } from '../rpc/listener.js';
 import type { Store } from '../store/store.js';
 
 /** Keeps one socket per pod of the store. */
@@ -13,21 +12,31 @@ export interface PodSockets {
   close(): Promise<void>;
 }
 
+/** One socket that each pod gets. All of a pod's are in one directory, which goes with the pod. */
+export interface PodSocket {
+  readonly server: { listenUnix(options: ListenUnixOptions): Promise<OpenSocket> };
+  readonly socketOf: (uid: string) => string;
+}
+
+interface OpenSocket {
+  readonly path: string;
+  close(): Promise<void>;
+}
+
 /** What it works with. */
 export interface PodSocketsOptions {
   readonly store: Store;
-  readonly server: RpcServer;
-  readonly socketOf: (uid: string) => string;
+  readonly sockets: readonly PodSocket[];
   readonly logger: Logger;
 }
 
 /**
- * Opens a socket for each pod and closes it when the pod goes. Whoever can open a pod's socket is the pod, so it has
+ * Opens sockets for each pod and closes them when the pod goes. Whoever can open a pod's socket is the pod, so it has
  * mode 0600: in embedded mode that is the user who runs it; in a cluster the CSI driver mounts it into that pod alone.
  */
 export function keepPodSockets(options: PodSocketsOptions): PodSockets {
-  const { store, server, socketOf, logger } = options;
-  const open = new Map<string, RpcListener>();
+  const { store, sockets, logger } = options;
+  const open = new Map<string, OpenSocket[]>();
   // In one lane, one after the other: a pod that goes and comes again must not meet its own closing socket. Several
   // lanes, because opening a socket is mostly waiting for the file system.
   const lanes = Array.from({ length: LANES }, () => Promise.resolve());
@@ -43,21 +52,25 @@ export function keepPodSockets(options: PodSocketsOptions): PodSockets {
   const add = (uid: string): void =>
     enqueue(uid, async () => {
       if (open.has(uid)) return;
-      const listener = await server.listenUnix({
-        path: socketOf(uid),
-        mode: 0o600,
-        name: `pod/${uid}`,
-        peerCredentials: false,
-      });
-      open.set(uid, listener);
+      const listeners: OpenSocket[] = [];
+      open.set(uid, listeners);
+      for (const { server, socketOf } of sockets)
+        listeners.push(
+          await server.listenUnix({
+            path: socketOf(uid),
+            mode: 0o600,
+            name: `pod/${uid}`,
+            peerCredentials: false,
+          }),
+        );
     });
   const remove = (uid: string): void =>
     enqueue(uid, async () => {
-      const listener = open.get(uid);
-      if (listener === undefined) return;
+      const listeners = open.get(uid) ?? [];
       open.delete(uid);
-      await listener.close();
-      await rm(dirname(listener.path), { recursive: true, force: true });
+      for (const listener of listeners) await listener.close();
+      const [first] = listeners;
+      if (first !== undefined) await rm(dirname(first.path), { recursive: true, force: true });
     });
 
   for (const pod of store.list('Pod')) add(pod.metadata.uid);

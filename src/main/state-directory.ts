@@ -14,11 +14,16 @@ export interface StateLayout {
   readonly sharedSocket: string;
   /** The socket of a pod: the same shape as the CSI driver hands out. */
   podSocket(uid: string): string;
+  /** Where applications ask for decisions, beside each of the two. */
+  readonly sharedApplicationSocket: string;
+  podApplicationSocket(uid: string): string;
 }
 
 /** sun_path holds 108 bytes with its closing NUL (unix(7)). */
 const MAX_SOCKET_PATH = 107;
 const UID_LENGTH = 36;
+/** The longer name of the two that are in a pod's directory. */
+const APPLICATION_SOCKET = 'authz.sock';
 
 /**
  * Makes the state directory where it is missing and refuses one that others could write to: whoever can swap its
@@ -38,13 +43,15 @@ export function openStateDirectory(root: string): StateLayout {
     bundleFile: join(root, 'bundle.json'),
     sharedSocket: join(run, 'api.sock'),
     podSocket: (uid) => join(run, 'pods', uid, 'api.sock'),
+    sharedApplicationSocket: join(run, APPLICATION_SOCKET),
+    podApplicationSocket: (uid) => join(run, 'pods', uid, APPLICATION_SOCKET),
   };
 }
 
 /** `run/` in the state directory, unless socket paths would be longer than the kernel takes. */
 function socketDirectory(root: string): string {
   const inside = join(root, 'run');
-  const longest = join(inside, 'pods', 'x'.repeat(UID_LENGTH), 'api.sock');
+  const longest = join(inside, 'pods', 'x'.repeat(UID_LENGTH), APPLICATION_SOCKET);
   if (
     Buffer.byteLength(longest) <= MAX_SOCKET_PATH &&
     Buffer.byteLength(join(root, 'admin.sock')) <= MAX_SOCKET_PATH

@@ -20,7 +20,7 @@ const MAX_AUDIT = 16;
 
 /** Envoy's answer for a decision. */
 export function checkResponse(answered: Answered, tellReasons: boolean): CheckResponse {
-  const dynamicMetadata = metadataOf(answered);
+  const dynamicMetadata = { ...answerInWords(answered) };
   const { id, decision, tokenProblem } = answered;
   const rule = ruleOf(decision);
   if (!decision.allowed) {
@@ -76,8 +76,15 @@ function challenge(tokenProblem: string | undefined): string {
     : 'Bearer realm="signet", error="invalid_token"';
 }
 
-/** Under `envoy.filters.http.ext_authz`, for access logs and later filters. */
-function metadataOf({ id, request, decision, tokenProblem }: Answered): Readonly<Record<string, unknown>> {
+/** A decision as enforcement points are told it. */
+export interface AnswerInWords extends Readonly<Record<string, unknown>> {
+  readonly allowed: boolean;
+  readonly decision_id: string;
+  readonly reason: string;
+}
+
+/** For Envoy under `envoy.filters.http.ext_authz`, for access logs and later filters. */
+export function answerInWords({ id, request, decision, tokenProblem }: Answered): AnswerInWords {
   const { audit, decidedBy } = decision;
   const rule = ruleOf(decision);
   const policy = 'policy' in decidedBy ? policyName(decidedBy.policy) : undefined;

@@ -12,7 +12,7 @@ import { StatusError, type Peer } from '../service.js';
 import { listenAt } from '../socket-file.js';
 import { TLS_BOUNDS } from '../tls/context.js';
 import { guardWithIdentity } from '../tls/guard.js';
-import type { TlsIdentity } from '../tls/identity.js';
+import type { PeerAuthorizer, TlsIdentity } from '../tls/identity.js';
 import { peerOf } from '../tls/peer.js';
 import { Admission } from './admission.js';
 import type { HttpLimits } from './limits.js';
@@ -27,6 +27,8 @@ export interface ListenHttpsOptions {
   readonly name: string;
   /** Who the server is, and whose SVIDs it takes. Both may change while it runs. */
   readonly identity: TlsIdentity;
+  /** Who is let in of those. */
+  readonly authorize: PeerAuthorizer;
 }
 
 /** One socket that is open. */
@@ -125,6 +127,7 @@ export async function openHttps(
   server.maxConnections = parts.limits.maxConnectionsPerListener;
   guardWithIdentity(server, identity, {
     clock,
+    authorize: options.authorize,
     onRefused: (error, remote) => logger.debug('a client was refused', { reason: error.message, remote }),
     onRotationFailed: (error) =>
       logger.error('a new SVID could not be put into use', { reason: error.message }),
