@@ -12,6 +12,7 @@ import type { TrustDomainSettings } from '../cluster/trust-domain.js';
 import type { Clock } from '../lib/clock.js';
 import { SignetError } from '../lib/errors.js';
 import type { Logger } from '../lib/logger.js';
+import { WatchedValue } from '../lib/watched.js';
 import type { Random } from '../lib/random.js';
 import type { TokenIssuer } from '../resources/identity.js';
 import { createRpcServer } from '../rpc/server.js';
@@ -45,7 +46,10 @@ export function openAuthorization(parts: AuthorizationParts): {
   const validator = createTokenValidator({
     issuers: readIssuers(parts.settings.tokenIssuers),
     ...{ clock, random, logger, fetch: fetchDocument, bundles: bundleOf },
+    onKeys: () => published.set(validator.published()),
   });
+  // Envoys get the keys from here, so they fetch none and are no wiser or less wise than the validator.
+  const published = new WatchedValue(validator.published());
   const tokens: Tokens = validator;
   const views = followAccess(parts);
   const authorization = createAuthorization({
@@ -55,7 +59,9 @@ export function openAuthorization(parts: AuthorizationParts): {
   const { targets } = authorization;
   return {
     authorization,
-    extensionConfigs: extensionConfigHandlers({ views, targets, calls: agent.parts, clock, logger }),
+    extensionConfigs: extensionConfigHandlers({
+      ...{ views, targets, issuers: published, calls: agent.parts, clock, logger },
+    }),
     close() {
       views.close();
       validator.close();

@@ -310,7 +310,7 @@ const anyone = [{ anyone: true }] as const;
       alg = 'ES256',
       key: Parameters<SignJWT['sign']>[0] = privateKey,
     ): Promise<string> =>
-      new SignJWT({ iss: 'https://id.example', aud: 'pay', ...claims })
+      new SignJWT({ iss: 'https://id.example', aud: 'pay', sub: 'ann', ...claims })
         .setProtectedHeader({ alg, kid: alg === 'ES256' ? 'k' : 's' })
         .setExpirationTime(expiry)
         .sign(key);

@@ -1,6 +1,7 @@
 /** Random worlds asked of the real Envoy: each target and port is a listener of its own, all in one process. */
 import fc from 'fast-check';
 import { exportJWK, generateKeyPair, SignJWT, type JWK } from 'jose';
+import { HTTP_CONNECTION_MANAGER } from '../../src/access/mesh/envoy/connection-manager.js';
 import { envoyFilters, type EnvoyFilters } from '../../src/access/mesh/envoy/filters.js';
 import type { Json } from '../../src/access/mesh/envoy/predicate.js';
 import type { InventoryWorkload } from '../../src/access/mesh/inventory.js';
@@ -18,6 +19,7 @@ import {
   serverTls,
   socketAddress,
 } from '../rig/envoy-config.js';
+import { FilterServer } from './envoy-served.js';
 import { startEnvoyProxy, type EnvoyProxy } from '../rig/envoy-proxy.js';
 import type { CredentialSource } from '../rig/credentials.js';
 import { newMeshClient, type MeshAnswer, type MeshClient } from '../rig/mesh-client.js';
@@ -79,6 +81,9 @@ export interface Asked {
   readonly set: PolicySet;
 }
 
+/** How Envoy gets the filters: in its own configuration, or as Signet serves them, byte for byte. */
+export type Delivery = 'configured' | 'served';
+
 interface Case {
   readonly world: number;
   readonly set: PolicySet;
@@ -105,11 +110,16 @@ export async function askEnvoy(
   worlds: readonly World[],
   credentials: CredentialSource,
   issuers: Issuers,
+  delivery: Delivery = 'configured',
 ): Promise<Campaign> {
   const listeners = new Map<string, Json>();
   const tls = serverTls(await credentials.of(SERVER), credentials.trust);
-  const cases = worlds.flatMap((world, index) => casesOf(world, index, issuers, tls, listeners));
-  const envoy = await startEnvoyProxy(bootstrap([...listeners.values()]));
+  const served = delivery === 'served' ? new FilterServer() : undefined;
+  await served?.open();
+  const cases = worlds.flatMap((world, index) => casesOf(world, index, { issuers, tls, served }, listeners));
+  const envoy = await startEnvoyProxy(
+    bootstrap([...listeners.values()], served === undefined ? [] : [served.cluster]),
+  );
   const client = newMeshClient(credentials);
   try {
     const asked: Asked[] = [];
@@ -125,13 +135,22 @@ export async function askEnvoy(
       async stop() {
         client.close();
         await envoy.stop();
+        await served?.close();
       },
     };
   } catch (error) {
     client.close();
     await envoy.stop();
+    await served?.close();
     throw error;
   }
+}
+
+interface Setting {
+  readonly issuers: Issuers;
+  readonly tls: Json;
+  /** Where filters are served from; undefined when they are in Envoy's own configuration. */
+  readonly served: FilterServer | undefined;
 }
 
 const statPrefix = (world: number, { source, target, port, http }: AccessRequest): string =>
@@ -140,8 +159,7 @@ const statPrefix = (world: number, { source, target, port, http }: AccessRequest
 function casesOf(
   world: World,
   index: number,
-  issuers: Issuers,
-  tls: Json,
+  { issuers, tls, served }: Setting,
   listeners: Map<string, Json>,
 ): readonly Case[] {
   const { inventory } = world;
@@ -160,7 +178,10 @@ function casesOf(
     const place = inventory.workloads.indexOf(target);
     const kind = (place << 2) | (request.http === undefined ? 0 : 2) | (request.source === undefined ? 0 : 1);
     const address = `127.77.${index >> 3}.${((index & 7) << 5) | kind}`;
-    listeners.set(name, listenerFor(name, request, filters, { address: socketAddress(address, port), tls }));
+    const chains =
+      served?.chains(name, { sources: { set, inventory, target, issuers: issuers.rendered }, plaintext }) ??
+      filters;
+    listeners.set(name, listenerFor(name, request, chains, { address: socketAddress(address, port), tls }));
     return { world: index, set, request, filters, address, port };
   });
 }
@@ -168,7 +189,7 @@ function casesOf(
 function listenerFor(
   name: string,
   { http, source }: AccessRequest,
-  filters: EnvoyFilters,
+  filters: Pick<EnvoyFilters, 'http' | 'network'>,
   { address, tls }: { readonly address: Json; readonly tls: Json },
 ): Json {
   // Whoever has no identity comes without TLS: Envoy's SPIFFE validator lets nobody in without a certificate.
@@ -177,13 +198,14 @@ function listenerFor(
     const networkFilters = filters.network.map((filter) => withPrefix(filter, name));
     return listener(echo, { ...place, networkFilters });
   }
-  const manager = httpManager(answerHello, filters.http, { ...filters.connectionManager, stat_prefix: name });
+  const manager = httpManager(answerHello, filters.http, { ...HTTP_CONNECTION_MANAGER, stat_prefix: name });
   return listener(manager, place);
 }
 
 /** A network filter whose statistics are its listener's own. */
 function withPrefix(filter: Json, name: string): Json {
-  const config = filter['typed_config'] as Json;
+  const config = filter['typed_config'] as Json | undefined;
+  if (config === undefined) return filter;
   return { ...filter, typed_config: { ...config, stat_prefix: `${name}.` } };
 }
 

@@ -33,7 +33,7 @@ export interface IssuersOptions {
   readonly maxStaleMs: number;
   readonly unknownKeyCoolDownMs: number;
   readonly unknownKeyFetches: number;
-  /** Called whenever keys have come. */
+  /** Called whenever keys have come, and when they serve no more. */
   readonly onKeys: () => void;
 }
 

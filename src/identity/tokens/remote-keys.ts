@@ -37,7 +37,7 @@ export interface RemoteKeysOptions {
   readonly budget: FetchBudget;
   /** How long keys serve after the last fetch that worked. */
   readonly maxStaleMs: number;
-  /** Called whenever keys have come. */
+  /** Called whenever keys have come, and when they serve no more. */
   readonly onKeys: () => void;
 }
 
@@ -224,12 +224,13 @@ export class RemoteKeys implements IssuerKeys {
 
   #fail(error: Error): number {
     if (this.#closed) return 0;
-    const { logger, issuer } = this.#options;
+    const { logger, issuer, onKeys } = this.#options;
     const first = this.#problem === '';
     this.#problem = error.message;
     const fields = { issuer, reason: error.message };
     if (this.usable === undefined && !this.#saidUnavailable) {
       this.#saidUnavailable = true;
+      onKeys();
       logger.error('the keys of the token issuer are not available: its tokens are refused', fields);
     } else if (first)
       logger.warn('the keys of the token issuer cannot be refreshed; the last ones serve', fields);

@@ -16,6 +16,7 @@ import { findKey, issuerFinder, openIssuers } from './issuers.js';
 import type { JsonObject } from './json.js';
 import { checkLength, takeApart } from './jws.js';
 import type { VerificationKey } from './key-set.js';
+import { publishedIssuers, type PublishedIssuer } from './published.js';
 import type { TokenRefusalCode } from './refusal.js';
 import { refuse, TOKEN_REFUSAL_CODES, TokenRefusal } from './refusal.js';
 import type { CacheBounds } from './token-cache.js';
@@ -61,6 +62,8 @@ export interface TokenValidatorOptions {
   readonly unknownKeyFetches?: number;
   /** Bounds of the cache of verified tokens; 4096 tokens of 4 Mi characters together unless said. */
   readonly cache?: CacheBounds;
+  /** Called whenever an issuer's keys have come, and when they serve no more. */
+  readonly onKeys?: () => void;
 }
 
 export interface TokenValidatorStatus {
@@ -77,6 +80,8 @@ export interface TokenValidator {
   /** The same, from what is in memory; undefined when the answer needs a fetch. */
   validateCached(token: string): TokenResult | undefined;
   status(): TokenValidatorStatus;
+  /** What others need to verify the same tokens, with the keys as they are now. */
+  published(): readonly PublishedIssuer[];
   /** Stops fetching, and refuses from then on what depends on fetched keys. */
   close(): void;
 }
@@ -125,7 +130,10 @@ class CachingValidator implements TokenValidator {
       maxStaleMs: options.maxStaleMs ?? DAY_MS,
       unknownKeyCoolDownMs: options.unknownKeyCoolDownMs ?? DEFAULT_COOL_DOWN_MS,
       unknownKeyFetches: options.unknownKeyFetches ?? DEFAULT_FETCHES,
-      onKeys: () => this.#cache.sweep((entry) => this.#serves(entry)),
+      onKeys: () => {
+        this.#cache.sweep((entry) => this.#serves(entry));
+        options.onKeys?.();
+      },
     });
     this.#issuerOf = issuerFinder(this.#issuers);
   }
@@ -149,6 +157,10 @@ class CachingValidator implements TokenValidator {
       valid: this.#valid,
       refused: { ...this.#refused },
     };
+  }
+
+  published(): readonly PublishedIssuer[] {
+    return publishedIssuers(this.#issuers);
   }
 
   close(): void {

@@ -53,7 +53,8 @@ function commonTls(peer?: string): Json {
   };
 }
 
-const pipeCluster = (socket: string): Json => ({
+/** The cluster `signet`: gRPC over a unix socket. */
+export const pipeCluster = (socket: string): Json => ({
   name: 'signet',
   type: 'STATIC',
   connect_timeout: '5s',

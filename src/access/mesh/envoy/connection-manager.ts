@@ -1,3 +1,4 @@
+import { MAX_PATH_LENGTH } from '../../policy/path.js';
 import { typed, type Json } from './predicate.js';
 
 /**
@@ -13,15 +14,15 @@ export const HTTP_CONNECTION_MANAGER: Json = {
   strip_trailing_host_dot: false,
 };
 
-/** The longest path and host that are looked at; as in `evaluate`. */
-const LIMITS = { path: 8192, host: 253 };
+/** The longest host that is looked at; as in `evaluate`. */
+const MAX_HOST = 253;
 
 const CANONICAL_PATH = `local plain = "[%w%-%._~]"
 function envoy_on_request(handle)
   local headers = handle:headers()
   local path = headers:get(":path") or ""
   local host = headers:get(":authority") or ""
-  if #path > ${LIMITS.path} or (#host > ${LIMITS.host} and #host:gsub(":%d+$", ""):gsub("%.$", "") > ${LIMITS.host}) then
+  if #path > ${MAX_PATH_LENGTH} or (#host > ${MAX_HOST} and #host:gsub(":%d+$", ""):gsub("%.$", "") > ${MAX_HOST}) then
     handle:respond({[":status"] = "403"}, "the path or the host is too long")
     return
   end

@@ -5,10 +5,11 @@ import type { InventoryWorkload } from '../inventory.js';
 import type { RenderContext, Verdict } from '../renderer.js';
 import { CANONICAL_PATH_FILTER, HTTP_CONNECTION_MANAGER } from './connection-manager.js';
 import { REFUSED_REQUEST } from './http.js';
-import { any, DESTINATION_PORT, typed, type Json } from './predicate.js';
+import { any, DESTINATION_PORT, typed, type Json, type Predicate } from './predicate.js';
 import { ruleEntries, type Entry, type View } from './rules.js';
-import { REFUSED_IDENTITY } from './sources.js';
-import { jwtFilter, keyClusters } from './tokens.js';
+import { LONG_IDENTITY, REFUSED_IDENTITY } from './sources.js';
+import { refusedToken } from './token-check.js';
+import { jwtFilter, keyClusters } from './token-filter.js';
 import { answer, firstOf, lookup, rulesNode, type OnMatch } from './tree.js';
 import { Findings } from './findings.js';
 
@@ -38,6 +39,10 @@ export interface EnvoyFilters {
   readonly network: readonly Json[];
   /** The configuration of the one filter of each kind that enforces. */
   readonly enforcing: Readonly<Record<'http' | 'network', Json>>;
+  /** Those of `http` that tell what audited policies would do. */
+  readonly audit: readonly Json[];
+  /** Rules that are enforced speak of tokens, so one that is not valid is refused. */
+  readonly refusesTokens: boolean;
   /** Where the keys of token issuers are fetched. */
   readonly clusters: readonly Json[];
   readonly verdicts: readonly Verdict[];
@@ -60,35 +65,40 @@ export function envoyFilters(
   const findings = new Findings(workload);
   const identified = options.plaintext !== true;
   const ports = declaredPorts(workload, options.port);
+  const refusesTokens = effective.policies.some((policy) => policy.mode !== 'Audit' && usesTokens(policy));
   const chain = (view: View): readonly Json[] => {
-    const matcherOf = (groups: readonly EffectivePorts[], refused: Refused): Json => {
+    const matcherOf = (groups: readonly EffectivePorts[], tokens: boolean, refused: Refused): Json => {
       const build = (rule: EffectiveRule, group: EffectivePorts): readonly Entry[] => {
         const entries = ruleEntries(rule, view);
         if (ports.speaks(group, view.http)) findings.add(rule, entries, view.http);
         return entries.entries;
       };
-      return matcher(groups, { view, port: options.port, refused }, build);
+      const unreadable = unreadableRequest(view, tokens);
+      return matcher(groups, { port: options.port, unreadable: [unreadable, refused] }, build);
     };
     // What is audited comes first, so that it also sees what is denied. What no policy could say is not its finding.
     return [
       ...audited.map(({ policy, alone }) =>
         rbacFilter(view.http, `signet.${shadowName(policy)}`, {
-          shadow_matcher: matcherOf(alone.groups, 'ALLOW'),
+          shadow_matcher: matcherOf(alone.groups, usesTokens(policy), 'ALLOW'),
         }),
       ),
-      rbacFilter(view.http, 'signet', { matcher: matcherOf(effective.groups, 'DENY') }),
+      rbacFilter(view.http, 'signet', { matcher: matcherOf(effective.groups, refusesTokens, 'DENY') }),
     ];
   };
   const http = chain({ http: true, identified, issuers });
   const network = chain({ http: false, identified, issuers });
-  const needsTokens = effective.policies.some(usesTokens);
-  const jwt = needsTokens ? jwtFilter(issuers) : undefined;
+  const jwt = effective.policies.some(usesTokens)
+    ? jwtFilter(issuers, { lenient: !refusesTokens })
+    : undefined;
   const instants = [effective, ...audited.map(({ alone }) => alone)].flatMap(({ until }) => until ?? []);
   return {
     http: [CANONICAL_PATH_FILTER, ...(jwt === undefined ? [] : [jwt]), ...http],
     connectionManager: HTTP_CONNECTION_MANAGER,
     network,
     enforcing: { http: configOf(http), network: configOf(network) },
+    audit: http.slice(0, -1),
+    refusesTokens,
     clusters: jwt === undefined ? [] : keyClusters(issuers, options.trustedCa ?? DEFAULT_CA),
     verdicts: findings.verdicts(effective.policies),
     ...(instants.length === 0 ? {} : { until: Math.min(...instants) }),
@@ -130,12 +140,22 @@ function declaredPorts(
 /** What becomes of requests that cannot be read in one way only. */
 type Refused = 'ALLOW' | 'DENY';
 
+/** What is refused whatever the policies say. */
+function unreadableRequest({ http, identified, issuers }: View, tokens: boolean): Predicate {
+  return any([
+    ...(identified ? [REFUSED_IDENTITY] : []),
+    ...(http ? [REFUSED_REQUEST] : []),
+    ...(http && identified ? [LONG_IDENTITY] : []),
+    ...(http && tokens ? [refusedToken(issuers)] : []),
+  ]);
+}
+
 type Build = (rule: EffectiveRule, group: EffectivePorts) => readonly Entry[];
 
 /** The whole decision as one matcher. What matches nothing is denied by Envoy. */
 function matcher(
   groups: readonly EffectivePorts[],
-  { view, port, refused }: { view: View; port: number | undefined; refused: Refused },
+  { port, unreadable }: { port: number | undefined; unreadable: readonly [Predicate, Refused] },
   build: Build,
 ): Json {
   const byPort = new Map<string, OnMatch>();
@@ -148,11 +168,8 @@ function matcher(
     port === undefined
       ? lookup(DESTINATION_PORT, 'exact_match_map', byPort, others)
       : (byPort.get(String(port)) ?? others);
-  const unreadable = any([
-    ...(view.identified ? [REFUSED_IDENTITY] : []),
-    ...(view.http ? [REFUSED_REQUEST] : []),
-  ]);
-  const whole = firstOf([[unreadable, answer('refused', refused)]], decided);
+  const [unreadableIs, refused] = unreadable;
+  const whole = firstOf([[unreadableIs, answer('refused', refused)]], decided);
   // Envoy wants a matcher here, also where there is nothing to ask.
   const { matcher: json } = (whole ?? {}) as { readonly matcher?: Json };
   return json ?? { on_no_match: whole };

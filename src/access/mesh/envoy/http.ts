@@ -1,3 +1,4 @@
+import { MAX_PATH_LENGTH } from '../../policy/path.js';
 import type { NetworkOperation, PathPattern, TemplateSegment, ValueMatch } from '../../policy/model.js';
 import { allOf, between, exact, oneOf, unsaid, type Leaf } from './leaf.js';
 import {
@@ -7,6 +8,7 @@ import {
   header,
   isPresent,
   literal,
+  longerThan,
   matches,
   MAX_PROGRAM,
   not,
@@ -200,12 +202,21 @@ const CHARACTERS = `(?:[/A-Za-z0-9._~!$&'()*+,=:@-]|${ENCODED})*${QUERY_END}`;
 const SEGMENT = '(?:[^/?.][^/?]*|\\.[^/?.][^/?]*|\\.\\.[^/?]+)';
 const SEGMENTS = `/(?:${SEGMENT}/)*${SEGMENT}?${QUERY_END}`;
 
+/** A longer path. Short ones, which are most, are told by an expression: it is faster. */
+const LONG_PATH = all([matches(PATH, '\\C{90,}'), longerThan('request', 'path', MAX_PATH_LENGTH)]);
+/**
+ * A longer host. Its port and final dot count too: they are six characters, and no name in DNS is as long as the limit.
+ */
+const LONG_HOST = all([matches(AUTHORITY, '\\C{90,}'), longerThan('request', 'host', 253)]);
+
 /**
  * What is refused whatever the policies say, as `evaluate` does: a path that programs could read in two ways (empty and
- * dot segments, encoded slashes, ";", double encoding, …), a method in lower case, a host that is none. Path characters
+ * dot segments, encoded slashes, ";", double encoding, …), a path or host that is too long, a method in lower case, a host that is none. Path characters
  * that need no encoding and come encoded are refused here too, unless the canonical-path filter has decoded them.
  */
 export const REFUSED_REQUEST: Predicate = any([
+  LONG_PATH,
+  LONG_HOST,
   not(matches(PATH, CHARACTERS)),
   not(matches(PATH, SEGMENTS)),
   matches(PATH, '[^?]*%25[0-9A-Fa-f]{2}\\C*'),

@@ -143,6 +143,33 @@ export const claimIs = (path: readonly string[], value: Json): Predicate => ({
   },
 });
 
+/**
+ * The value that Envoy's CEL attributes call `object.field` has more bytes than this. An expression of RE2 cannot count
+ * so far, CEL can.
+ */
+export function longerThan(object: string, field: string, bytes: number): Predicate {
+  let id = 0;
+  const node = (kind: Json): Json => ({ id: ++id, ...kind });
+  const call = (name: string, ...args: readonly Json[]): Json =>
+    node({ call_expr: { function: name, args } });
+  const attribute = node({ select_expr: { operand: node({ ident_expr: { name: object } }), field } });
+  // Of bytes: to count the characters of what is no UTF-8 is an error, and what ends in an error does not match.
+  const size = call('size', call('bytes', attribute));
+  const expression = call('_>_', size, node({ const_expr: { int64_value: bytes } }));
+  return {
+    kind: 'test',
+    input: input('cel_data_input', 'xds.type.matcher.v3.HttpAttributesCelMatchInput'),
+    match: {
+      custom_match: {
+        name: 'envoy.matching.matchers.cel_matcher',
+        typed_config: typed('xds.type.matcher.v3.CelMatcher', {
+          expr_match: { cel_expr_parsed: { expr: expression } },
+        }),
+      },
+    },
+  };
+}
+
 /** A text as RE2 matches itself. */
 export const literal = (text: string): string => text.replaceAll(/[^A-Za-z0-9_/ -]/g, '\\$&');
 

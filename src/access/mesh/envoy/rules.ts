@@ -1,6 +1,6 @@
 import type { EffectiveRule } from '../../policy/effective.js';
 import { policyName, type PathPattern } from '../../policy/model.js';
-import type { RenderedIssuer } from '../renderer.js';
+import type { EnvoyIssuer } from './issuers.js';
 import { operationLeaf, pathsLeaf } from './http.js';
 import { allOf, exact, unsaid, type Leaf } from './leaf.js';
 import { all, ALWAYS, type Predicate } from './predicate.js';
@@ -13,7 +13,7 @@ export interface View {
   readonly http: boolean;
   /** False for connections without TLS, which have no identity; Envoy cannot match certificates there at all. */
   readonly identified: boolean;
-  readonly issuers: readonly RenderedIssuer[];
+  readonly issuers: readonly EnvoyIssuer[];
 }
 
 /** One way to meet a rule. */

@@ -1,6 +1,6 @@
 import { serviceAccountUri } from '../../policy/spiffe-namespace.js';
 import { formatIpAddress } from '../../../lib/ip-address.js';
-import { parseSpiffeId } from '../../../identity/spiffe/id.js';
+import { MAX_SPIFFE_ID_BYTES, parseSpiffeId } from '../../../identity/spiffe/id.js';
 import { namespaceOf } from '../../policy/match.js';
 import type { Effect, IpBlock, Principal, Source, SourceMatch } from '../../policy/model.js';
 import {
@@ -11,6 +11,7 @@ import {
   HAS_IP,
   inRanges,
   isPresent,
+  longerThan,
   matches,
   NEVER,
   not,
@@ -25,6 +26,12 @@ const ID_SEGMENT = '(?:[A-Za-z0-9_-][A-Za-z0-9._-]*|\\.[A-Za-z0-9_-][A-Za-z0-9._
 export const REFUSED_IDENTITY: Predicate = all([
   isPresent(URI_SAN),
   not(matches(URI_SAN, `spiffe://[a-z0-9._-]+(?:/${ID_SEGMENT})*`)),
+]);
+
+/** A SPIFFE ID that is longer than one may be (SPIFFE-ID §2.3). Only an HTTP filter can tell. */
+export const LONG_IDENTITY: Predicate = all([
+  matches(URI_SAN, '\\C{90,}'),
+  longerThan('connection', 'uri_san_peer_certificate', MAX_SPIFFE_ID_BYTES),
 ]);
 
 /** Under what a rule is found, by the peer's SPIFFE ID. */

@@ -16,7 +16,12 @@ import {
   type Metadata,
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
-import { DiscoveryRequest, DiscoveryResponse } from "../discovery/discovery.js";
+import {
+  DeltaDiscoveryRequest,
+  DeltaDiscoveryResponse,
+  DiscoveryRequest,
+  DiscoveryResponse,
+} from "../discovery/discovery.js";
 
 export const protobufPackage = "envoy.service.extension.v3";
 
@@ -35,10 +40,22 @@ export const ExtensionConfigDiscoveryServiceService = {
     responseSerialize: (value: DiscoveryResponse): Buffer => Buffer.from(DiscoveryResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): DiscoveryResponse => DiscoveryResponse.decode(value),
   },
+  deltaExtensionConfigs: {
+    path: "/envoy.service.extension.v3.ExtensionConfigDiscoveryService/DeltaExtensionConfigs" as const,
+    requestStream: true as const,
+    responseStream: true as const,
+    requestSerialize: (value: DeltaDiscoveryRequest): Buffer =>
+      Buffer.from(DeltaDiscoveryRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): DeltaDiscoveryRequest => DeltaDiscoveryRequest.decode(value),
+    responseSerialize: (value: DeltaDiscoveryResponse): Buffer =>
+      Buffer.from(DeltaDiscoveryResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): DeltaDiscoveryResponse => DeltaDiscoveryResponse.decode(value),
+  },
 } as const;
 
 export interface ExtensionConfigDiscoveryServiceServer extends UntypedServiceImplementation {
   streamExtensionConfigs: handleBidiStreamingCall<DiscoveryRequest, DiscoveryResponse>;
+  deltaExtensionConfigs: handleBidiStreamingCall<DeltaDiscoveryRequest, DeltaDiscoveryResponse>;
 }
 
 export interface ExtensionConfigDiscoveryServiceClient extends Client {
@@ -48,6 +65,14 @@ export interface ExtensionConfigDiscoveryServiceClient extends Client {
     metadata: Metadata,
     options?: Partial<CallOptions>,
   ): ClientDuplexStream<DiscoveryRequest, DiscoveryResponse>;
+  deltaExtensionConfigs(): ClientDuplexStream<DeltaDiscoveryRequest, DeltaDiscoveryResponse>;
+  deltaExtensionConfigs(
+    options: Partial<CallOptions>,
+  ): ClientDuplexStream<DeltaDiscoveryRequest, DeltaDiscoveryResponse>;
+  deltaExtensionConfigs(
+    metadata: Metadata,
+    options?: Partial<CallOptions>,
+  ): ClientDuplexStream<DeltaDiscoveryRequest, DeltaDiscoveryResponse>;
 }
 
 export const ExtensionConfigDiscoveryServiceClient = makeGenericClientConstructor(
