@@ -3,13 +3,13 @@ import {
   type Inventory,
   type InventoryNamespace,
   type InventoryWorkload,
-  type PortProtocol,
   type WorkloadPort,
   type WorkloadProbe,
 } from '../access/mesh/inventory.js';
 import type { PodFacts } from '../identity/registration/registration.js';
 import type { Store, StoredObject } from '../store/store.js';
 import { podFacts } from './pod-facts.js';
+import { list, protocolOf, readGateways, readServices, type Fields } from './services.js';
 
 /** The API server puts this label on every namespace; a folder of YAML may lack it. */
 const NAMESPACE_NAME_LABEL = 'kubernetes.io/metadata.name';
@@ -51,6 +51,8 @@ export function readInventory(store: Store, options: InventoryOptions): Inventor
     if (!workloads.has(key)) workloads.set(key, workload);
   }
   const namespaces = readNamespaces(store);
+  const services = readServices(store);
+  const gateways = readGateways(store);
   const labels = new Map(namespaces.map((namespace) => [namespace.name, namespace.labels]));
   return createInventory({
     trustDomain: options.trustDomain,
@@ -58,6 +60,8 @@ export function readInventory(store: Store, options: InventoryOptions): Inventor
     workloads: [...workloads.values()]
       .map((workload) => ({ ...workload, namespaceLabels: labels.get(workload.namespace) ?? {} }))
       .sort((a, b) => compare(a.namespace, b.namespace) || compare(a.name, b.name)),
+    ...(services.length === 0 ? {} : { services }),
+    ...(gateways.length === 0 ? {} : { gateways }),
   });
 }
 
@@ -67,7 +71,7 @@ const compare = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);
 function readNamespaces(store: Store): readonly InventoryNamespace[] {
   const found = new Map<string, Readonly<Record<string, string>>>();
   for (const { metadata } of store.list('Namespace')) found.set(metadata.name, metadata.labels ?? {});
-  for (const kind of ['Pod', 'ServiceAccount', 'WorkloadIdentity', 'AccessPolicy']) {
+  for (const kind of ['Pod', 'ServiceAccount', 'Service', 'Gateway', 'WorkloadIdentity', 'AccessPolicy']) {
     for (const { metadata } of store.list(kind)) {
       const name = metadata.namespace ?? 'default';
       if (!found.has(name)) found.set(name, {});
@@ -107,8 +111,6 @@ function workloadName({ metadata }: StoredObject): string {
     : name;
 }
 
-type Fields = Readonly<Record<string, unknown>>;
-
 function containersOf(pod: StoredObject): readonly Fields[] {
   const { containers, initContainers } = ((pod as { spec?: unknown }).spec ?? {}) as Fields;
   // A native sidecar is an init container that restarts; it listens like the others.
@@ -124,23 +126,6 @@ function portsOf(container: Fields): readonly WorkloadPort[] {
   });
 }
 
-const PROTOCOLS: Readonly<Record<string, PortProtocol>> = {
-  http2: 'http2',
-  grpc: 'grpc',
-  tcp: 'tcp',
-  tls: 'tcp',
-  https: 'tcp',
-  mongo: 'tcp',
-  mysql: 'tcp',
-  postgres: 'tcp',
-  redis: 'tcp',
-};
-
-/** What a port speaks by the first part of its name, as meshes tell it (`grpc-api`, `tcp`); HTTP unless it says. */
-function protocolOf(name: string): PortProtocol {
-  return PROTOCOLS[name.split('-')[0] ?? ''] ?? 'http';
-}
-
 function probesOf(container: Fields): readonly WorkloadProbe[] {
   const named = new Map(
     portsOf(container).flatMap(({ name, port }) => (name === undefined ? [] : [[name, port]])),
@@ -152,8 +137,4 @@ function probesOf(container: Fields): readonly WorkloadProbe[] {
     const path = typeof httpGet['path'] === 'string' ? httpGet['path'] : '/';
     return typeof port === 'number' ? [{ port, path }] : [];
   });
-}
-
-function list(value: unknown): readonly Fields[] {
-  return Array.isArray(value) ? (value as readonly Fields[]) : [];
 }

@@ -24,6 +24,8 @@ export function isSignetKind(kind: string): kind is SignetKind {
 export const KUBERNETES_KINDS = {
   Namespace: { apiVersion: 'v1', scope: 'Cluster' },
   ServiceAccount: { apiVersion: 'v1', scope: 'Namespaced' },
+  Service: { apiVersion: 'v1', scope: 'Namespaced' },
+  Gateway: { apiVersion: 'gateway.networking.k8s.io/v1', scope: 'Namespaced' },
   Pod: { apiVersion: 'v1', scope: 'Namespaced' },
   Deployment: { apiVersion: 'apps/v1', scope: 'Namespaced' },
   ReplicaSet: { apiVersion: 'apps/v1', scope: 'Namespaced' },

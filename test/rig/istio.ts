@@ -25,8 +25,28 @@ export interface IstioWorkload {
   readonly meshConfig?: string;
   /** The address to listen on; one of loopback of its own unless given. */
   readonly podIp?: string;
+  /** Asks this waypoint of the namespace instead of a sidecar: of all else only the mesh matters then. */
+  readonly waypoint?: IstioWaypoint;
   /** Also takes objects that admission refuses, as if they had been stored before. */
   readonly keepInvalid?: boolean;
+}
+
+/** A waypoint, and what uses it. */
+export interface IstioWaypoint {
+  /** Of the Gateway. */
+  readonly name: string;
+  readonly services: readonly {
+    readonly namespace: string;
+    readonly name: string;
+    /** The cluster IP, any. */
+    readonly address: string;
+    readonly ports: readonly {
+      readonly port: number;
+      readonly protocol: 'http' | 'http2' | 'grpc' | 'tcp';
+    }[];
+  }[];
+  /** Addresses of pods that use it (`istio.io/waypoint-for: workload` or `all`). */
+  readonly addresses?: readonly string[];
 }
 
 /** What admission says of one object. */
@@ -69,6 +89,8 @@ export interface IstioRequest {
   readonly port?: number;
   /** Any address: the engine has a network of its own. */
   readonly sourceIp?: string;
+  /** Through a waypoint: the address of the Service or pod that is meant; `source` and `port` are needed then. */
+  readonly address?: string;
   readonly sni?: string;
   readonly method?: string;
   /** Sent byte for byte, query included; `/` unless given. */

@@ -33,6 +33,32 @@ export interface InventoryNamespace {
   readonly labels: Readonly<Record<string, string>>;
 }
 
+export interface ServicePort {
+  /** What callers connect to. */
+  readonly port: number;
+  /** The workloads' own: a number, or the name of a container port. */
+  readonly targetPort: number | string;
+  readonly protocol: PortProtocol;
+}
+
+/** A Kubernetes Service: one address for the workloads of its namespace that it selects. */
+export interface InventoryService {
+  readonly namespace: string;
+  readonly name: string;
+  readonly labels: Readonly<Record<string, string>>;
+  /** Empty selects nothing that is known: its endpoints are somebody else's. */
+  readonly selector: Readonly<Record<string, string>>;
+  readonly ports: readonly ServicePort[];
+}
+
+/** A Gateway of the Gateway API, as far as it may be a waypoint. */
+export interface InventoryGateway {
+  readonly namespace: string;
+  readonly name: string;
+  readonly className: string;
+  readonly labels: Readonly<Record<string, string>>;
+}
+
 /** What there is in the cluster, as far as rules are about it. */
 export interface InventoryContent {
   /** The own trust domain. */
@@ -41,6 +67,8 @@ export interface InventoryContent {
   readonly trustDomainAliases?: readonly string[];
   readonly namespaces: readonly InventoryNamespace[];
   readonly workloads: readonly InventoryWorkload[];
+  readonly services?: readonly InventoryService[];
+  readonly gateways?: readonly InventoryGateway[];
 }
 
 /** What there is, with the questions that renderers ask of it. */
