@@ -1,6 +1,7 @@
 import type { Facts } from './facts.js';
 import { CONDITIONS, matchesCondition } from './match.js';
-import type { Conditions, TimeWindow, TokenMatch } from './model.js';
+import { windowInWords } from './explain-words.js';
+import type { Conditions, TokenMatch } from './model.js';
 import { matchesAttribute } from './attributes.js';
 import { matchesToken } from './claims.js';
 
@@ -57,13 +58,4 @@ function tokenMissed(match: TokenMatch, { request, time }: Facts): string {
     ([name, value]) => matchesToken({ [name]: value as unknown }, token, time) !== 'yes',
   );
   return `${parts.map(([name]) => name).join(' and ')} of the token are not as asked for`;
-}
-
-const DAYS = ['Mon', 'Tue', 'Wed', 'Thu', 'Fri', 'Sat', 'Sun'];
-
-function windowInWords({ days, from, until, timeZone }: TimeWindow): string {
-  const clock = (minute: number): string =>
-    `${String(Math.floor(minute / 60)).padStart(2, '0')}:${String(minute % 60).padStart(2, '0')}`;
-  const which = days.length === 7 ? '' : `${days.map((day) => DAYS[day - 1]).join(', ')} `;
-  return `${which}${clock(from)}–${clock(until)} ${timeZone}`;
 }

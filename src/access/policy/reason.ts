@@ -18,6 +18,7 @@ import {
   type Conditions,
   type Effect,
   type ActionOperation,
+  type Entity,
   type NetworkOperation,
   type Operation,
   type Policy,
@@ -94,7 +95,7 @@ const SOURCE_COST = 2.5;
  * People look for the rule that is about them first, so being for another counts more than two other fields. A caller
  * who lacks nothing but a token can get one, so that is nearest of all.
  */
-function costOf(field: MissedField): number {
+export function costOf(field: MissedField): number {
   if (field === 'source') return SOURCE_COST;
   return field === 'token' || field === 'role' ? 0.4 : 1;
 }
@@ -266,8 +267,6 @@ export function explainDenied(
 ): string {
   if (rule !== undefined) return `denied by rule "${rule.rule.name}" of ${inWords(rule.policy.ref)}`;
   if (claim?.why === 'broken') return `denied: ${brokenInWords(claim.policy)}`;
-  const what = facts.http === undefined ? 'access' : `${facts.http.method} ${shortPath(facts.http.path)}`;
-  const who = facts.source?.uri ?? 'a caller without identity';
   const where = `${target.namespace}/${target.name}`;
   if (nearest === undefined) {
     return claim === undefined
@@ -275,8 +274,25 @@ export function explainDenied(
       : `denied: ${inWords(claim.policy.ref)} allows nobody`;
   }
   const missed = nearest.missed.map(({ reason }) => reason).join(', and ');
-  return `no rule allows ${what} on ${where} to ${who}; nearest is rule "${nearest.rule}" of ${inWords(nearest.policy)}, but ${missed}`;
+  return `no rule allows ${whatInWords(facts)} ${where} to ${whoInWords(facts)}; nearest is rule "${nearest.rule}" of ${inWords(nearest.policy)}, but ${missed}`;
 }
+
+function whatInWords({ http, request: { application } }: Facts): string {
+  if (application !== undefined) {
+    const { action, resource } = application;
+    return `action ${shortPath(action.name)} on ${entityInWords(resource)} in`;
+  }
+  return http === undefined ? 'access on' : `${http.method} ${shortPath(http.path)} on`;
+}
+
+function whoInWords({ source, request: { application } }: Facts): string {
+  if (source !== undefined) return source.uri;
+  return application?.subject === undefined
+    ? 'a caller without identity'
+    : entityInWords(application.subject);
+}
+
+const entityInWords = ({ type, id }: Entity): string => `${shortPath(type)} ${shortPath(id)}`;
 
 export function explainAudit({ rule, claim, effect }: Outcome, policy: Policy): string {
   const verb = effect === 'Allow' ? 'would have allowed' : 'would have denied';
