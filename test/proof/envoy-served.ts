@@ -36,7 +36,12 @@ export const FILTER_TYPES = {
 type FilterKind = keyof typeof FILTER_TYPES;
 
 /** A filter that comes over the cluster `signet`. */
-export const discovered = (kind: FilterKind, name: string, api: 'GRPC' | 'DELTA_GRPC'): Json => ({
+export const discovered = (
+  kind: FilterKind,
+  name: string,
+  api: 'GRPC' | 'DELTA_GRPC',
+  more: { readonly source?: Json; readonly discovery?: Json } = {},
+): Json => ({
   name,
   config_discovery: {
     config_source: {
@@ -46,7 +51,9 @@ export const discovered = (kind: FilterKind, name: string, api: 'GRPC' | 'DELTA_
         transport_api_version: 'V3',
         grpc_services: [{ envoy_grpc: { cluster_name: 'signet' } }],
       },
+      ...more.source,
     },
+    ...more.discovery,
     type_urls: [envoyType(FILTER_TYPES[kind])],
   },
 });

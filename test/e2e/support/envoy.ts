@@ -2,6 +2,7 @@ import { request } from 'node:http';
 import {
   answerHello,
   bootstrap,
+  echo,
   envoyType,
   headerValue,
   httpManager,
@@ -70,8 +71,15 @@ export const pipeCluster = (socket: string): Json => ({
   },
 });
 
-/** An Envoy that ends mutual TLS with its pod's SVID, and answers 200 with who called, if `filters` let it. */
-export function serverConfig(workloadSocket: string, filters: readonly Json[] = []): Json {
+/**
+ * An Envoy that ends mutual TLS with its pod's SVID, and answers 200 with who called, if `filters` let it. With network
+ * filters there is a second listener, `raw`, that sends back what comes if they let it.
+ */
+export function serverConfig(
+  workloadSocket: string,
+  filters: readonly Json[] = [],
+  networkFilters: readonly Json[] = [],
+): Json {
   const tls = {
     name: 'envoy.transport_sockets.tls',
     typed_config: {
@@ -88,10 +96,9 @@ export function serverConfig(workloadSocket: string, filters: readonly Json[] = 
       headerValue('x-tls', '%DOWNSTREAM_TLS_VERSION%'),
     ],
   };
-  return bootstrap(
-    [listener(httpManager(route, filters), { transportSocket: tls })],
-    [pipeCluster(workloadSocket)],
-  );
+  const http = listener(httpManager(route, filters), { transportSocket: tls });
+  const raw = listener(echo, { name: 'raw', transportSocket: tls, networkFilters });
+  return bootstrap(networkFilters.length === 0 ? [http] : [http, raw], [pipeCluster(workloadSocket)]);
 }
 
 /** An Envoy that takes plain HTTP and calls `port` with its pod's SVID over mutual TLS, a new connection each time. */
