@@ -117,6 +117,8 @@ export function connectTls(options: ConnectTlsOptions): RpcConnection {
     // The credentials wait, on a clock that is given.
     'grpc.initial_reconnect_backoff_ms': 1,
     'grpc.max_reconnect_backoff_ms': 1,
+    // No retry policy: only what a server that tells its clients to go has refused unseen is sent again.
+    'grpc.enable_retries': 1,
   });
 }
 

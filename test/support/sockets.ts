@@ -1,4 +1,4 @@
-import type { Socket } from 'node:net';
+import type { AddressInfo, Server, Socket } from 'node:net';
 import { connect } from 'node:net';
 
 /** A connection to a unix socket that says nothing yet. */
@@ -16,4 +16,12 @@ export function closed(socket: Socket): Promise<void> {
   if (socket.destroyed) return Promise.resolve();
   socket.resume();
   return new Promise((resolve) => socket.once('close', () => resolve()));
+}
+
+/** Opens a TCP port of this machine for a server, and gives its number. */
+export function listeningPort(server: Server): Promise<number> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(0, '127.0.0.1', () => resolve((server.address() as AddressInfo).port));
+  });
 }

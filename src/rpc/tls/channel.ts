@@ -132,7 +132,8 @@ function dial(raw: Socket, context: SecureContext, options: TlsDialOptions): Pro
     });
     const refuse = (error: unknown): void => {
       timeout.cancel();
-      socket.destroy();
+      // Not in this turn: Node's own listener for the end of the handshake comes after ours, and needs the socket.
+      queueMicrotask(() => socket.destroy());
       reject(error instanceof Error ? error : SignetError.from(error));
     };
     const timeout = clock.after(HANDSHAKE_TIMEOUT_MS, () =>
@@ -169,9 +170,10 @@ function follow(socket: TLSSocket, { identity, authorizeServer, clock }: TlsDial
   notePeer(socket, peer);
   let timer: Timer;
   const look = (): void => {
-    const left = peer.notAfter - clock.now();
+    // The second that is named is still inside (RFC 5280 §4.1.2.5); the server itself goes before.
+    const left = peer.notAfter + 1000 - clock.now();
     if (left <= 0) socket.destroy(new PeerError('PeerSvidInvalid', 'the certificate of the server is over'));
-    else timer = clock.after(Math.min(left, LONGEST_LOOK_MS), look);
+    else timer = clock.after(Math.max(1, Math.min(left, LONGEST_LOOK_MS)), look);
   };
   look();
   const stop = identity.onTrustChange(() => {

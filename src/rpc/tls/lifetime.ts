@@ -27,6 +27,8 @@ export interface Lifetime {
 const JITTER = 0.1;
 /** The longest time between two looks at the wall clock, which may jump. Milliseconds. */
 const LONGEST_LOOK_MS = 30_000;
+/** More than one to the far side of the earth, in milliseconds. */
+const ROUND_TRIP_MS = 500;
 /** RFC 9113 §6.8: no stream is refused yet. */
 const ANY_STREAM = 2 ** 31 - 1;
 
@@ -54,7 +56,7 @@ export function startLifetime(options: LifetimeOptions): Lifetime {
     if (graceOver !== undefined || ended) return;
     graceOver = clock.monotonic() + limits.graceMs;
     reason = why;
-    leave(session);
+    leave(session, clock);
     look();
   };
   const look = (): void => {
@@ -77,7 +79,8 @@ export function startLifetime(options: LifetimeOptions): Lifetime {
     }
     const next =
       graceOver === undefined ? Math.min(opened + age - monotonic, leaveAt - now) : graceOver - monotonic;
-    timer = clock.after(Math.min(next, notAfter - now, LONGEST_LOOK_MS), look);
+    // At least a millisecond: a fraction of one, added to a large number, may be nothing.
+    timer = clock.after(Math.max(1, Math.min(next, notAfter - now, LONGEST_LOOK_MS)), look);
   };
   // Not at once: the caller is still putting the connection together.
   timer = clock.after(0, look);
@@ -86,12 +89,20 @@ export function startLifetime(options: LifetimeOptions): Lifetime {
 
 /**
  * The graceful way to go (RFC 9113 §6.8): first the news, which refuses no stream that is under way; once the client has
- * answered a ping it has read it, and opens no more. Then the session closes when its streams have ended.
+ * answered a ping it has read it, and opens no more. Then the session closes when its streams have ended. Node's own
+ * client may answer nothing after the news, and not even read, until it gets the second one: so that is not waited for
+ * long.
  */
-function leave(session: ServerHttp2Session): void {
+function leave(session: ServerHttp2Session, clock: Clock): void {
   if (session.closed || session.destroyed) return;
+  const close = (): void => {
+    waiting.cancel();
+    if (!session.closed && !session.destroyed) session.close();
+  };
+  const waiting = clock.after(ROUND_TRIP_MS, close);
+  session.once('close', () => waiting.cancel());
   session.goaway(0, ANY_STREAM);
   session.ping((error) => {
-    if (error === null && !session.closed && !session.destroyed) session.close();
+    if (error === null) close();
   });
 }
