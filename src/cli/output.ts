@@ -19,7 +19,8 @@ export function answer(io: CliIo, format: OutputFormat, value: unknown, text: ()
       io.stdout(`${JSON.stringify(value)}\n`);
       return;
     case 'yaml':
-      io.stdout(`---\n${stringify(value)}`);
+      // Without anchors, which many readers of YAML and all people trip over.
+      io.stdout(`---\n${stringify(value, { aliasDuplicateObjects: false })}`);
       return;
     case 'text': {
       const lines = text();

@@ -108,8 +108,13 @@ class LazyDecision implements Decision {
   }
 
   get nearest(): NearMiss | undefined {
-    if (this.allowed || this.#outcome.rule !== undefined) return undefined;
-    if (this.#nearest === null) this.#nearest = nearestRule(this.#decider.allowRules, this.#facts);
+    const { rule, claim, stage } = this.#outcome;
+    if (this.allowed || rule !== undefined || claim?.why === 'broken') return undefined;
+    if (this.#nearest === null) {
+      // A Baseline's rule may well match what a namespaced policy has denied already.
+      const isAsked = ({ policy }: RankedRule): boolean => stage > STAGE.closed || policy.tier !== 'Baseline';
+      this.#nearest = nearestRule(this.#decider.allowRules, isAsked, this.#facts);
+    }
     return this.#nearest;
   }
 

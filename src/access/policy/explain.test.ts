@@ -56,6 +56,7 @@ function expectSameAnswer(explanation: Explanation, set: PolicySet, request: Acc
   const { steps, policies, audited, ...same } = explanation;
   expect(JSON.parse(JSON.stringify(same))).toEqual(JSON.parse(JSON.stringify(answer)));
   expect(decidedBySteps(explanation, set)).toEqual(answer.decidedBy);
+  if (answer.nearest !== undefined) expect(answer.nearest.missed).not.toEqual([]);
   if (answer.decidedBy.kind === 'request') return;
   expect(steps.map(({ step: name }) => name)).toEqual(STEPS);
   const decides = steps.findIndex(({ state }) => state === 'decides');
@@ -330,11 +331,11 @@ describe('what an explanation says', () => {
       ['over', '2025-01-01T00:00:00.000Z', '2026-01-07T10:30:00.000Z'],
     ]);
     expect(step(explanation, 'allow').rules.map(({ missed }) => missed)).toEqual([
-      [{ field: 'time', asked: 'from 2026-02-01T00:00:00.000Z', found: '2026-01-07T10:30:00.000Z' }],
+      [{ field: 'time', asked: 'a time from 2026-02-01T00:00:00.000Z', found: '2026-01-07T10:30:00.000Z' }],
       [
         {
           field: 'time',
-          asked: 'from 2025-01-01T00:00:00.000Z until 2026-01-07T10:30:00.000Z',
+          asked: 'a time from 2025-01-01T00:00:00.000Z until 2026-01-07T10:30:00.000Z',
           found: '2026-01-07T10:30:00.000Z',
         },
       ],
@@ -368,6 +369,21 @@ describe('what an explanation says', () => {
       ['audited', 'Deny'],
       ['silent', undefined],
     ]);
+  });
+
+  it('takes no rule for near that the policies do not come to', () => {
+    const base: PolicyInput = {
+      kind: 'ClusterAccessPolicy',
+      metadata: { name: 'base' },
+      spec: { tier: 'Baseline', target: {}, rules: [{ name: 'b', from: anyone }] },
+    };
+    const closed = policy('p', [{ name: 'r', from: [{ spiffeIDs: ['spiffe://td/x'] }] }]);
+    expect(asked([base, closed])).toMatchObject({ allowed: false, nearest: { rule: 'r' } });
+    expect(asked([base, policy('p', [])])).toMatchObject({ allowed: false, nearest: undefined });
+    const broken = policy('broken', [{ name: 'r', from: [] as never }]);
+    expect(asked([broken, policy('q', [{ name: 'r', from: anyone }])])).toMatchObject({
+      ...{ allowed: false, nearest: undefined },
+    });
   });
 
   it('tells nothing more of a request that is refused', () => {

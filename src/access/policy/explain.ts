@@ -251,6 +251,7 @@ function validityField({ validity }: Policy, { time }: Facts): readonly Compared
   if (validity === undefined) return [];
   const { from, until } = validity;
   const asked = [
+    'a time',
     ...(from === undefined ? [] : [`from ${new Date(from).toISOString()}`]),
     ...(until === undefined ? [] : [`until ${new Date(until).toISOString()}`]),
   ].join(' ');

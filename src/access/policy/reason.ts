@@ -73,10 +73,15 @@ const MAX_COMPARED = 512;
 const MAX_LISTED = 4;
 
 /** The rule that misses the fewest fields; among equals one that is for the caller, then the first. */
-export function nearestRule(rules: readonly RankedRule[], facts: Facts): NearMiss | undefined {
+export function nearestRule(
+  rules: readonly RankedRule[],
+  isAsked: (ranked: RankedRule) => boolean,
+  facts: Facts,
+): NearMiss | undefined {
   let best:
     { readonly ranked: RankedRule; readonly missed: readonly Missed[]; readonly cost: number } | undefined;
   for (const ranked of rules.slice(0, MAX_COMPARED)) {
+    if (!isAsked(ranked)) continue;
     // Most rules are for others, and already that is too far.
     if (best !== undefined && best.cost <= SOURCE_COST && !isForCaller(ranked.rule, facts)) continue;
     const missed = missedFields(ranked, facts);

@@ -1,7 +1,8 @@
 import { Command } from 'commander';
-import { evaluate } from '../../access/policy/evaluate.js';
+import { explain } from '../../access/policy/explain.js';
 import { addRequestOptions, requestOf, type RequestFlags } from '../access-request.js';
 import { instantOf, openAccessSource, timeOption, trustDomainOption } from '../access-source.js';
+import { explanationText } from '../explain-text.js';
 import { EXIT, ExitWith, type CliIo } from '../io.js';
 import { answer, outputOption, type OutputFormat } from '../output.js';
 
@@ -14,26 +15,21 @@ interface ExplainOptions extends RequestFlags {
 /** `signet explain`. */
 export function explainCommand(io: CliIo): Command {
   const command = new Command('explain')
-    .description('Say whether a request is allowed, by which rule, and why. Exit code 1 when it is denied.')
+    .description(
+      'Say whether a request is allowed, by which rule, and why: every step of the decision, and what each rule asks for that the request has not. Exit code 1 when it is denied.',
+    )
     .argument('<path>', 'a folder or file of resources');
   return addRequestOptions(command)
     .addOption(timeOption())
     .addOption(trustDomainOption())
     .addOption(outputOption())
-    .action((path: string, options: ExplainOptions) => explain(io, path, options));
+    .action((path: string, options: ExplainOptions) => explainRequest(io, path, options));
 }
 
-async function explain(io: CliIo, path: string, options: ExplainOptions): Promise<void> {
+async function explainRequest(io: CliIo, path: string, options: ExplainOptions): Promise<void> {
   const source = await openAccessSource(io, path, options);
   const request = requestOf(options, source.inventory, instantOf(io, options.at));
-  const decision = evaluate(source.policies, request);
-  answer(io, options.output, decision, () =>
-    [
-      `${decision.allowed ? 'ALLOWED' : 'DENIED'}: ${decision.reason}`,
-      ...decision.audit.map(
-        ({ reason, changesAnswer }) => `audit: ${reason}${changesAnswer ? ' (another answer)' : ''}`,
-      ),
-    ].join('\n'),
-  );
-  if (!decision.allowed) throw new ExitWith(EXIT.negative);
+  const explanation = explain(source.policies, request);
+  answer(io, options.output, explanation, () => explanationText(explanation, request));
+  if (!explanation.allowed) throw new ExitWith(EXIT.negative);
 }
