@@ -113,23 +113,26 @@ function rowsOf(measured: ReadonlyMap<string, readonly Measured[]>): BenchRow[] 
   });
   const plain = (name: string, ms: number): BenchRow => ({ name, value: ms, unit: 'ms' });
   const rows = [
-    plain('Envoy at 2,000/s without a filter: p50', value('open', 'p50')),
-    plain('the same: p99', value('open', 'p99')),
-    below('ext_authz adds, allowed: p50', added('allowed', 'open', 'p50'), 0.3),
-    below('the same: p99', added('allowed', 'open', 'p99'), 1),
-    plain('ext_authz adds, denied: p50', added('denied', 'open', 'p50')),
-    plain('the same: p99', added('denied', 'open', 'p99')),
-    below('a token of ES256 that is known adds to that: p50', added('known token', 'allowed', 'p50'), 0.15),
-    below('a token of ES256 that is new adds to that: p50', added('new token', 'allowed', 'p50'), 0.15),
-    { name: "Signet's CPU per request, allowed", value: value('allowed', 'cpu'), unit: 'µs' },
-    { name: "Signet's CPU per request, denied", value: value('denied', 'cpu'), unit: 'µs' },
-    { name: "Signet's CPU per request, new token", value: value('new token', 'cpu'), unit: 'µs' },
+    plain('the client is late by, p99', value('open', 'lateP99')),
+    plain('Envoy without a filter, p50', value('open', 'p50')),
+    plain('Envoy without a filter, p99', value('open', 'p99')),
+    below('asking Signet adds, allowed, p50', added('allowed', 'open', 'p50'), 0.3),
+    below('asking Signet adds, allowed, p99', added('allowed', 'open', 'p99'), 1),
+    plain('asking Signet adds, denied, p50', added('denied', 'open', 'p50')),
+    plain('asking Signet adds, denied, p99', added('denied', 'open', 'p99')),
+    below('a known token adds to allowed, p50', added('known token', 'allowed', 'p50'), 0.15),
+    below('a new token of ES256 adds to allowed, p50', added('new token', 'allowed', 'p50'), 0.15),
+    ...['allowed', 'denied', 'known token', 'new token'].map((name): BenchRow => ({
+      name: `Signet's CPU per request, ${name}`,
+      value: value(name, 'cpu'),
+      unit: 'µs',
+    })),
   ];
   if (!measured.has('OPA')) return rows;
   return [
     ...rows,
-    plain("OPA's REST decision alone at 2,000/s: p50", value('OPA', 'p50')),
-    plain('the same: p99', value('OPA', 'p99')),
+    plain("OPA's REST decision alone, p50", value('OPA', 'p50')),
+    plain("OPA's REST decision alone, p99", value('OPA', 'p99')),
   ];
 }
 

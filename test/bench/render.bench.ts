@@ -16,7 +16,7 @@ export function run(): BenchRow[] {
   return [
     { name: '10,000 policies compiled', value: worst('compile') / 1000, unit: 's' },
     bounded('one of them edited: the set of policies, p50', worst('setP50'), 'ms', 1),
-    { name: 'the same: p99', value: worst('setP99'), unit: 'ms' },
+    { name: 'one of them edited: the set of policies, p99', value: worst('setP99'), unit: 'ms' },
     ...figures.flatMap(({ mesh, render, rss, objects, changeP50, changeP99 }) => [
       bounded(`${mesh}: 10,000 policies over 10,000 workloads`, render / 1000, 's', 10),
       { name: `${mesh}: objects`, value: objects, unit: '' },
@@ -25,7 +25,7 @@ export function run(): BenchRow[] {
       mesh === 'opa'
         ? { name: `${mesh}: one policy edited, p50`, value: changeP50, unit: 'ms' }
         : bounded(`${mesh}: one policy edited, p50`, changeP50, 'ms', 5),
-      { name: `${mesh}: the same, p99`, value: changeP99, unit: 'ms' },
+      { name: `${mesh}: one policy edited, p99`, value: changeP99, unit: 'ms' },
     ]),
   ];
 }

@@ -17,7 +17,8 @@ if (chosen.length === 0) {
   process.exit(2);
 }
 
-const number = (value) => (Math.abs(value) >= 100 ? value.toFixed(0) : value.toPrecision(3));
+const number = (value) =>
+  Number.isInteger(value) || Math.abs(value) >= 100 ? value.toFixed(0) : value.toPrecision(3);
 console.log(`Node ${process.versions.node}, ${cpus().length} × ${cpus()[0]?.model ?? 'unknown CPU'}\n`);
 console.log('| measurement | value | target | met |');
 console.log('| --- | --- | --- | --- |');
