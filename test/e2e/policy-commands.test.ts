@@ -57,6 +57,8 @@ describe('the commands about policies', () => {
     );
     expect(denied.code).toBe(1);
     expect(denied.out).toContain('method GET is not POST');
+    expect(denied.out).toContain('        method: asks for POST; found GET\n');
+    expect(denied.out).toContain('> closed            payments/payment-access says who may');
     const stranger = await ask(
       '--from',
       'spiffe://evil.example/ns/payments/sa/order-service',
@@ -64,6 +66,32 @@ describe('the commands about policies', () => {
       'POST',
     );
     expect(stranger.code).toBe(1);
+  });
+
+  it('explain every step to programs too', async () => {
+    const flags = ['--from', 'payments/order-service', '--method', 'GET', '--path', '/api/payments'];
+    for (const format of ['json', 'yaml']) {
+      const { code, out } = await ask(...flags, '--output', format);
+      expect(code).toBe(1);
+      expect(parseAllDocuments(out)[0]?.toJS()).toMatchObject({
+        allowed: false,
+        decidedBy: { kind: 'policy', policy: { name: 'payment-access' }, why: 'closed' },
+        steps: [
+          { step: 'adminDeny', state: 'silent' },
+          { step: 'deny', state: 'silent' },
+          {
+            ...{ step: 'allow', state: 'silent' },
+            rules: [
+              { rule: 'orders-may-pay', missed: [{ field: 'method', asked: 'POST', found: 'GET' }] },
+              { rule: 'admins-may-manage' },
+            ],
+          },
+          { step: 'closed', state: 'decides', answer: 'Deny' },
+          { step: 'baselineDeny', state: 'notReached' },
+          ...[{ step: 'baselineAllow' }, { step: 'clusterClosed' }, { step: 'default', answer: 'Deny' }],
+        ],
+      });
+    }
   });
 
   it('name the field and the fix of a request that cannot be read', async () => {
