@@ -88,6 +88,31 @@ describe('the payments policy', () => {
     );
   });
 
+  it('finds the nearest rule for the caller among thousands that are for others', () => {
+    const others = Array.from({ length: 2000 }, (_, at) => ({
+      name: `r-${at}`,
+      from: [{ serviceAccounts: [{ name: `other-${at}` }] }],
+      to: [{ http: { methods: ['DELETE'], paths: [{ exact: '/api/payments' }] } }],
+    }));
+    const many = set(policy('a-first', { rules: others }), paymentAccess);
+    const decision = ask(many, { source: order, ...http('DELETE', '/api/payments') });
+    expect(decision.nearest).toMatchObject({ rule: 'orders-may-pay', missed: [{ field: 'method' }] });
+    // Three fields from what is for the caller, so what is for others is nearer.
+    const timed = policy('z-last', {
+      rules: [
+        {
+          name: 'far',
+          from: [{ serviceAccounts: [{ name: 'far' }] }],
+          to: [{ ports: [1], http: { methods: ['PUT'], paths: [{ exact: '/x' }] } }],
+        },
+      ],
+    });
+    const far = 'spiffe://example.org/ns/payments/sa/far';
+    const asked = { source: far, port: 2, ...http('DELETE', '/api/payments') };
+    expect(ask(set(timed, paymentAccess), asked).nearest).toMatchObject({ rule: 'admins-may-manage' });
+    expect(ask(set(timed), asked).nearest).toMatchObject({ rule: 'far' });
+  });
+
   it('denies a caller without an identity, or with another', () => {
     expect(ask(policies, { source: undefined, ...http('POST', '/api/payments') }).reason).toContain(
       'without identity',

@@ -113,7 +113,9 @@ class LazyDecision implements Decision {
     if (this.#nearest === null) {
       // A Baseline's rule may well match what a namespaced policy has denied already.
       const isAsked = ({ policy }: RankedRule): boolean => stage > STAGE.closed || policy.tier !== 'Baseline';
-      this.#nearest = nearestRule(this.#decider.allowRules, isAsked, this.#facts);
+      const { allow, baselineAllow, allowRules } = this.#decider;
+      const own = [allow, baselineAllow].flatMap((index) => rulesOf(index, this.#facts));
+      this.#nearest = nearestRule(own.filter(isAsked), allowRules, isAsked, this.#facts);
     }
     return this.#nearest;
   }
@@ -182,17 +184,30 @@ function byClaim(
 }
 
 function byRule(stage: Stage, effect: Effect, index: RuleIndex, facts: Facts): Outcome | undefined {
-  const { source } = facts;
-  let best = firstMatch(index.anyone, facts, undefined);
-  if (source !== undefined) {
-    best = firstMatch(index.authenticated, facts, best);
-    best = firstMatch(index.byUri.get(source.uri), facts, best);
-    best = firstMatch(index.byTrustDomain.get(source.trustDomain), facts, best);
-    if (facts.sourceNamespace !== undefined) {
-      best = firstMatch(index.byNamespace.get(`${source.trustDomain}/${facts.sourceNamespace}`), facts, best);
-    }
-  }
+  let best: RankedRule | undefined;
+  for (const list of listsOf(index, facts)) best = firstMatch(list, facts, best);
   return best === undefined ? undefined : { stage, effect, rule: best };
+}
+
+/** Where the rules are that could concern the caller. */
+function listsOf(index: RuleIndex, { source, sourceNamespace }: Facts): readonly (RuleList | undefined)[] {
+  if (source === undefined) return [index.anyone];
+  return [
+    index.anyone,
+    index.authenticated,
+    index.byUri.get(source.uri),
+    index.byTrustDomain.get(source.trustDomain),
+    sourceNamespace === undefined
+      ? undefined
+      : index.byNamespace.get(`${source.trustDomain}/${sourceNamespace}`),
+  ];
+}
+
+/** The rules that could concern the caller, in order. */
+function rulesOf(index: RuleIndex, facts: Facts): readonly RankedRule[] {
+  return listsOf(index, facts)
+    .flatMap((list) => list?.all.map(({ ranked }) => ranked) ?? [])
+    .sort((a, b) => a.rank - b.rank);
 }
 
 function firstMatch(

@@ -72,26 +72,39 @@ const MAX_COMPARED = 512;
 /** How many alternatives a reason lists. */
 const MAX_LISTED = 4;
 
-/** The rule that misses the fewest fields; among equals one that is for the caller, then the first. */
+interface Near {
+  readonly ranked: RankedRule;
+  readonly missed: readonly Missed[];
+  readonly cost: number;
+}
+
+/**
+ * The rule that misses the fewest fields; among equals one that is for the caller, then the first. Those that could be for
+ * the caller, `own`, are looked at first: with one of them, hardly any other has to be.
+ */
 export function nearestRule(
+  own: readonly RankedRule[],
   rules: readonly RankedRule[],
   isAsked: (ranked: RankedRule) => boolean,
   facts: Facts,
 ): NearMiss | undefined {
-  let best:
-    { readonly ranked: RankedRule; readonly missed: readonly Missed[]; readonly cost: number } | undefined;
-  for (const ranked of rules.slice(0, MAX_COMPARED)) {
-    if (!isAsked(ranked)) continue;
-    // Most rules are for others, and already that is too far.
-    if (best !== undefined && best.cost <= SOURCE_COST && !isForCaller(ranked.rule, facts)) continue;
-    const missed = missedFields(ranked, facts);
-    const cost = missed.reduce((sum, { field }) => sum + costOf(field), 0);
-    if (best === undefined || cost < best.cost) best = { ranked, missed, cost };
-  }
+  let best = nearestOf(own, facts, undefined);
+  // The others are not for the caller, which is already that far.
+  if (best === undefined || best.cost > SOURCE_COST) best = nearestOf(rules.filter(isAsked), facts, best);
   if (best === undefined) return undefined;
   const { policy, rule } = best.ranked;
   const missed = best.missed.map(({ field, reason }) => ({ field, reason: reason() }));
   return { policy: policy.ref, rule: rule.name, missed };
+}
+
+function nearestOf(rules: readonly RankedRule[], facts: Facts, known: Near | undefined): Near | undefined {
+  let best = known;
+  for (const ranked of rules.slice(0, MAX_COMPARED)) {
+    const missed = missedFields(ranked, facts);
+    const cost = missed.reduce((sum, { field }) => sum + costOf(field), 0);
+    if (best === undefined || cost < best.cost) best = { ranked, missed, cost };
+  }
+  return best;
 }
 
 const SOURCE_COST = 2.5;
