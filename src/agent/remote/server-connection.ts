@@ -1,0 +1,176 @@
+import { verifyX509Svid } from '../../identity/pki/svid.js';
+import { parseCertificate } from '../../identity/pki/certificate.js';
+import { parseBundleDocument } from '../../identity/spiffe/bundle-document.js';
+import type { TrustBundle } from '../../identity/spiffe/bundle.js';
+import type { SpiffeId } from '../../identity/spiffe/id.js';
+import type { KeyType } from '../../identity/pki/keys.js';
+import { sleep, type Clock } from '../../lib/clock.js';
+import { SignetError } from '../../lib/errors.js';
+import type { Logger } from '../../lib/logger.js';
+import type { Random } from '../../lib/random.js';
+import { Backoff } from '../../lib/backoff.js';
+import { WatchedValue } from '../../lib/watched.js';
+import { connectTls, type RpcConnection } from '../../rpc/client.js';
+import type { AgentSvid } from '../../rpc/gen/signet/node/v1/node.js';
+import { nodeService } from '../../rpc/services.js';
+import type { PeerVerdict, TlsIdentity, TlsSvid } from '../../rpc/tls/identity.js';
+import type { MadeKey } from '../key-maker.js';
+import { openOwnSvid, type SignedOwnSvid } from '../own-svid.js';
+
+/** How an agent reaches its server and proves itself. */
+export interface ServerConnectionOptions {
+  readonly trustDomain: string;
+  readonly host: string;
+  readonly port: number;
+  /** The projected service-account token, read anew each time: the kubelet renews it. */
+  readonly readToken: () => Promise<string>;
+  /** The bundle that says which server is the right one, for the first contact (a JWKS document). */
+  readonly readBundle: () => Promise<string>;
+  readonly keyType: KeyType;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly logger: Logger;
+}
+
+/** A connection to the server as an agent that has proved itself. */
+export interface ServerConnection {
+  readonly nodeName: string;
+  readonly rpc: RpcConnection;
+  /** The newest bundle of the own trust domain, and what is tainted: the agent learns them from the server. */
+  learn(bundle: TrustBundle, taintedX509: readonly string[]): void;
+  close(): void;
+}
+
+const SERVER_PATH = '/signet/server';
+const CALL_DEADLINE_MS = 15_000;
+const RETRY = { initialMs: 250, maxMs: 15_000 };
+
+/**
+ * Proves this agent by its token, and keeps an SVID for the connection. Tries until it succeeds or the signal is aborted:
+ * an agent may be there before its server.
+ */
+export async function connectToServer(
+  options: ServerConnectionOptions,
+  signal: AbortSignal,
+): Promise<ServerConnection> {
+  const { trustDomain, clock, random, logger } = options;
+  const trust = new WatchedValue<TrustBundle>(await firstBundle(options, signal));
+  const tainted = new WatchedValue<readonly string[]>([]);
+  let nodeName = '';
+  /** Stays empty until the first one has come. */
+  const svid = new WatchedValue<TlsSvid | undefined>(undefined);
+  const identity: TlsIdentity = {
+    svid,
+    verifyPeer(chain) {
+      const bundles = (name: string): TrustBundle | undefined =>
+        name === trustDomain ? trust.value : undefined;
+      const verified = verifyX509Svid({ chain, bundles, now: clock.now() });
+      return { spiffeId: verified.id, serial: verified.leaf.serial, notAfter: verified.leaf.notAfter };
+    },
+    onTrustChange: (listener) => trust.watch(listener),
+  };
+  const connect = (showSvid: boolean): RpcConnection =>
+    connectTls({
+      ...{ host: options.host, port: options.port, identity, clock, random, showSvid },
+      authorizeServer: (peer) => isServer(peer, trustDomain),
+    });
+
+  const take = (answer: AgentSvid): SignedOwnSvid => {
+    trust.set(parseBundleDocument(trustDomain, answer.bundle));
+    nodeName = answer.nodeName;
+    const { chain, notBefore, notAfter } = answer;
+    const leaf = chain[0];
+    if (leaf === undefined) throw new SignetError('AgentSvidInvalid', 'the server sent an empty chain');
+    return { chain, notBefore, notAfter, authorityId: parseCertificate(leaf).authorityKeyId ?? '' };
+  };
+  const attest = async (key: MadeKey): Promise<SignedOwnSvid> => {
+    const stranger = connect(false);
+    try {
+      const token = (await options.readToken()).trim();
+      const request = { token, csr: Buffer.from(key.csr) };
+      return take(await stranger.client(nodeService).attestAgent(request, { deadlineMs: CALL_DEADLINE_MS }));
+    } finally {
+      stranger.close();
+    }
+  };
+  /** By the SVID that it has, else by its token again: a node that slept too long wakes up as nobody. */
+  const request = async (key: MadeKey): Promise<SignedOwnSvid> => {
+    if (svid.value === undefined) return attest(key);
+    try {
+      const csr = Buffer.from(key.csr);
+      return take(await rpc.client(nodeService).renew({ csr }, { deadlineMs: CALL_DEADLINE_MS }));
+    } catch (thrown) {
+      logger.info('the agent could not renew its SVID by the one it has; it proves itself anew', {
+        reason: SignetError.from(thrown).message,
+      });
+      return attest(key);
+    }
+  };
+  const rpc = connect(true);
+  const kept = await retrying(
+    () => openOwnSvid({ name: 'agent', keyType: options.keyType, request, tainted, clock, random, logger }),
+    'the server does not take this agent yet',
+    options,
+    signal,
+  ).catch((thrown: unknown) => {
+    rpc.close();
+    throw thrown;
+  });
+  svid.set(kept.svid.value);
+  kept.svid.watch((next) => svid.set(next));
+  logger.info('the agent is attested', { nodeName });
+  return {
+    nodeName,
+    rpc,
+    learn(bundle, ids) {
+      if (bundle.sequence !== trust.value.sequence) trust.set(bundle);
+      tainted.set(ids);
+    },
+    close() {
+      kept.close();
+      rpc.close();
+    },
+  };
+}
+
+function isServer(peer: SpiffeId, trustDomain: string): PeerVerdict {
+  return peer.trustDomain === trustDomain && peer.path === SERVER_PATH
+    ? { allowed: true }
+    : { allowed: false, reason: `${peer.uri} is not the server, spiffe://${trustDomain}${SERVER_PATH}` };
+}
+
+function firstBundle(options: ServerConnectionOptions, signal: AbortSignal): Promise<TrustBundle> {
+  return retrying(
+    async () => {
+      const bundle = parseBundleDocument(options.trustDomain, await options.readBundle());
+      if (bundle.x509Authorities.length === 0)
+        throw new SignetError('BundleEmpty', 'the bundle holds no X.509 authority');
+      return bundle;
+    },
+    'the trust bundle cannot be read yet',
+    options,
+    signal,
+  );
+}
+
+/** Until it succeeds; what fails is told once for each reason. */
+async function retrying<T>(
+  act: () => Promise<T>,
+  what: string,
+  { clock, random, logger }: ServerConnectionOptions,
+  signal: AbortSignal,
+): Promise<T> {
+  const backoff = new Backoff(RETRY, random);
+  let told = '';
+  for (;;) {
+    try {
+      return await act();
+    } catch (thrown) {
+      if (signal.aborted) throw thrown;
+      const { code, message } = SignetError.from(thrown);
+      if (message !== told) logger.warn(`${what}; it is tried again`, { code, reason: message });
+      told = message;
+    }
+    await sleep(clock, backoff.next(), signal);
+  }
+}

@@ -1,0 +1,65 @@
+import { readFile } from 'node:fs/promises';
+import { createAgent, type Agent } from '../agent/agent.js';
+import { connectToServer } from '../agent/remote/server-connection.js';
+import type { Clock } from '../lib/clock.js';
+import type { Logger } from '../lib/logger.js';
+import type { Random } from '../lib/random.js';
+import { createRemoteNodeApi } from '../rpc/node/remote-node-api.js';
+import type { BundleUpdate, NodeApi } from '../rpc/node-api.js';
+
+/** How an agent in a cluster is started. */
+export interface AgentOptions {
+  readonly trustDomain: string;
+  readonly server: { readonly host: string; readonly port: number };
+  /** Of the projected service-account token. */
+  readonly tokenFile: string;
+  /** Of the trust bundle, for the first contact. */
+  readonly bundleFile: string;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly logger: Logger;
+  /** Stops it. */
+  readonly signal: AbortSignal;
+}
+
+/** A running agent. */
+export interface RunningAgent {
+  readonly nodeName: string;
+  readonly agent: Agent;
+  /** Resolves when it has stopped, after `signal` was aborted. */
+  readonly stopped: Promise<void>;
+}
+
+/** Attests this node, and follows its server. Resolves when the server has taken it. */
+export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
+  const { clock, random, logger, signal, trustDomain } = options;
+  const server = await connectToServer(
+    {
+      ...{ trustDomain, ...options.server, keyType: 'ec-p256', clock, random, logger },
+      readToken: () => readFile(options.tokenFile, 'utf8'),
+      readBundle: () => readFile(options.bundleFile, 'utf8'),
+    },
+    signal,
+  );
+  const { nodeName } = server;
+  const remote = createRemoteNodeApi(() => server.rpc, trustDomain);
+  const api: NodeApi = {
+    ...remote,
+    bundles: (until) =>
+      tapped(remote.bundles(until), ({ own, taintedX509 }) => server.learn(own, taintedX509)),
+  };
+  const agent = createAgent({ api, nodeName, clock, random, logger });
+  const stopped = agent.run(signal).finally(() => server.close());
+  return { nodeName, agent, stopped };
+}
+
+/** Shows each update to the connection as well, which lives by the same bundle. */
+async function* tapped(
+  updates: AsyncIterable<BundleUpdate>,
+  show: (update: BundleUpdate) => void,
+): AsyncIterable<BundleUpdate> {
+  for await (const update of updates) {
+    show(update);
+    yield update;
+  }
+}
