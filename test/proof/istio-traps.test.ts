@@ -290,6 +290,18 @@ function valuesOf(objects: readonly unknown[], field: string): readonly unknown[
     expect(verdicts[0]?.reasons.join()).toContain('where a waypoint is in front');
   });
 
+  it('allows what is said of HTTP only behind its filter: with the EnvoyFilter removed, that is closed', async () => {
+    const rendering = rendered([policy([rule({ to: [{ http: { paths: [{ prefix: '/p' }] } }] })])]);
+    const requests = [
+      { source: caller, path: '/p/q' },
+      { source: caller, path: '/p/x;/..%2Fadmin' },
+    ];
+    await load(rendering);
+    expect(await answers(requests)).toEqual(['allow', 'deny']);
+    await load({ ...rendering, objects: rendering.objects.filter(({ kind }) => kind !== 'EnvoyFilter') });
+    expect(await answers(requests)).toEqual(['deny', 'deny']);
+  });
+
   it('trap 11: says in ambient that other SPIFFE IDs are not known', () => {
     const { verdicts } = rendered([policy([rule({ from: [{ spiffeIDs: [id('/app')] }] })])], {
       mode: 'ambient',

@@ -36,6 +36,15 @@ export const MAX_ITEMS = 512;
  */
 export const EVERY_PORT: IstioOperation = { notPorts: ['0'] };
 
+/**
+ * Holds where signet-request-form has passed the request. No client can write it, and on a connection without HTTP it never
+ * holds; so with the filter gone, what it guards is closed.
+ */
+export const WELL_FORMED: IstioCondition = {
+  key: 'experimental.envoy.filters.signet[form]',
+  values: ['well'],
+};
+
 /** Cuts a list into pieces of at most `size`. */
 export function chunks<T>(items: readonly T[], size: number): readonly (readonly T[])[] {
   const result: T[][] = [];
@@ -43,12 +52,13 @@ export function chunks<T>(items: readonly T[], size: number): readonly (readonly
   return result;
 }
 
-/** Who enforces: the sidecar's Envoy, or ztunnel, which sees connections and no HTTP. */
+/** Where there are no sidecars: ztunnel, which sees connections and no HTTP, and waypoints where the inventory has some. */
 export type IstioMode = 'sidecar' | 'ambient';
 
 /** What the translation of a rule depends on, besides the rule. */
 export interface Dialect {
-  readonly mode: IstioMode;
+  /** Who reads it; `ambient` is ztunnel. */
+  readonly mode: IstioMode | 'waypoint';
   /** The own trust domain, then the names that the mesh takes for it. */
   readonly trustDomains: readonly string[];
   /** The issuers whose tokens the mesh checks. */

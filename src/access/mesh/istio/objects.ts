@@ -10,14 +10,26 @@ const SECURITY = 'security.istio.io/v1';
 export interface ObjectPlace {
   /** Parts of the name. */
   readonly name: readonly string[];
-  readonly placement: Pick<Placement, 'namespace' | 'matchLabels'>;
+  readonly placement: Pick<Placement, 'namespace' | 'matchLabels'> & { readonly target?: TargetRef };
   readonly policies: readonly PolicyRef[];
   /** Shadow mode: what it would have said is reported and never enforced. */
   readonly dryRun?: boolean;
 }
 
-const selector = ({ matchLabels }: ObjectPlace['placement']): Readonly<Record<string, unknown>> =>
-  matchLabels === undefined ? {} : { selector: { matchLabels } };
+/** What a waypoint's rules are about. It takes no notice of selectors, nor of objects without either. */
+export interface TargetRef {
+  readonly group: '' | 'gateway.networking.k8s.io';
+  readonly kind: 'Service' | 'Gateway';
+  readonly name: string;
+}
+
+export function selection({
+  matchLabels,
+  target,
+}: ObjectPlace['placement']): Readonly<Record<string, unknown>> {
+  if (target !== undefined) return { targetRefs: [target] };
+  return matchLabels === undefined ? {} : { selector: { matchLabels } };
+}
 
 /** AuthorizationPolicies; ALLOW without rules allows nothing, DENY without rules is none. */
 export function authorizationPolicies(
@@ -45,7 +57,7 @@ function policy(
       dryRun === true
         ? { ...metadata, annotations: { ...metadata.annotations, 'istio.io/dry-run': 'true' } }
         : metadata,
-    spec: { ...selector(placement), action, ...(rules === undefined ? {} : { rules }) },
+    spec: { ...selection(placement), action, ...(rules === undefined ? {} : { rules }) },
   };
 }
 
@@ -59,7 +71,7 @@ export function requestAuthentication(
     kind: 'RequestAuthentication',
     metadata: objectMetadata(objectName(...name, 'tokens'), placement.namespace, policies),
     spec: {
-      ...selector(placement),
+      ...selection(placement),
       jwtRules: issuers.map(({ issuer, audiences, jwksUri, jwks }) => ({
         issuer,
         ...(audiences === undefined || audiences.length === 0 ? {} : { audiences }),
@@ -84,7 +96,7 @@ export function peerAuthentication(
     kind: 'PeerAuthentication',
     metadata: objectMetadata(objectName(...name, 'mtls'), placement.namespace, policies),
     spec: {
-      ...selector(placement),
+      ...selection(placement),
       mtls: { mode },
       ...(ports.size === 0 ? {} : { portLevelMtls }),
     },

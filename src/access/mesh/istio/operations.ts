@@ -43,6 +43,12 @@ export function istioOperations(
   );
 }
 
+/** Everything on some ports. */
+export function scopeOperation(scope: PortScope): IstioOperation {
+  if ('ports' in scope) return { ports: scope.ports.map(String) };
+  return scope.notPorts.length === 0 ? EVERY_PORT : { notPorts: scope.notPorts.map(String) };
+}
+
 /** The ports of an operation within a scope; undefined when there are none. */
 function portFields(
   ports: readonly number[] | undefined,

@@ -19,7 +19,16 @@ const MAX_SELECTORS = 16;
  * Where to put what is said of a target. Istio's selectors are labels with one value each; a target that needs more is
  * said by the labels of the workloads that there are.
  */
-export function placements(target: Target, inventory: Inventory, root: string): readonly Placement[] {
+export function placements(
+  target: Target,
+  inventory: Inventory,
+  root: string,
+  spared: Spared = NOBODY,
+): readonly Placement[] {
+  const selected = spared.size === 0 ? [] : inventory.selected(target);
+  if (selected.some((workload) => spared.has(workload))) {
+    return beside(target, selected, spared, inventory, root);
+  }
   const selectors = target.serviceAccounts === undefined ? selectorsOf(target.pods) : undefined;
   const everywhere = target.namespaceNames === undefined && target.namespaces.length === 0;
   if (selectors !== undefined && everywhere) return selectors.map((labels) => placement(root, labels));
@@ -33,6 +42,32 @@ export function placements(target: Target, inventory: Inventory, root: string): 
         )
       : selectors.map((labels) => placement(namespace, labels)),
   );
+}
+
+/** Workloads that an object is not to select, though the target does. */
+export type Spared = ReadonlyMap<InventoryWorkload, unknown>;
+
+const NOBODY: Spared = new Map();
+
+/** In the namespaces with somebody to spare, one by one. */
+function beside(
+  target: Target,
+  selected: readonly InventoryWorkload[],
+  spared: Spared,
+  inventory: Inventory,
+  root: string,
+): readonly Placement[] {
+  const byNamespace = Map.groupBy(selected, ({ namespace }) => namespace);
+  const everywhere = target.namespaceNames === undefined && target.namespaces.length === 0;
+  const names = everywhere ? inventory.namespaces.map(({ name }) => name) : namespacesOf(target, inventory);
+  return names.flatMap((namespace) => {
+    const here = byNamespace.get(namespace) ?? [];
+    if (namespace !== root && !here.some((workload) => spared.has(workload))) {
+      return placements({ ...target, namespaceNames: [namespace], namespaces: [] }, inventory, root);
+    }
+    const meant = here.filter((workload) => !spared.has(workload));
+    return oneByOne(meant, inventory, root);
+  });
 }
 
 function placement(

@@ -1,6 +1,7 @@
 import { holdsAt, nextInstant, timeHolds } from '../../policy/effective.js';
 import type { Effect, LabelRequirement, Policy, Rule, Target } from '../../policy/model.js';
 import { closes } from '../../policy/target-policies.js';
+import type { InventoryWorkload } from '../inventory.js';
 import type { KubernetesObject, RenderContext, RenderedPart, Verdict } from '../renderer.js';
 import { Findings } from './findings.js';
 import { EVERY_PORT, type Dialect, type IstioRule } from './language.js';
@@ -8,11 +9,14 @@ import { authorizationPolicies, requestAuthentication, type ObjectPlace } from '
 import type { PortScope } from './operations.js';
 import { placements, type Placement } from './placements.js';
 import { asksToken, istioRules } from './rules.js';
+import type { WaypointMap } from './waypoints.js';
 
 /** What a rendering of policies needs besides the context. */
 export interface PartOptions {
   readonly root: string;
   readonly dialect: Dialect;
+  /** Of ambient; whoever is behind one has rules of its own (waypoint-part.ts). */
+  readonly waypoints: WaypointMap;
 }
 
 /**
@@ -21,10 +25,15 @@ export interface PartOptions {
  * workload-part.ts renders them.
  */
 export function policyPart(policy: Policy, context: RenderContext, options: PartOptions): RenderedPart {
-  const findings = new Findings(policy);
+  const { behind } = options.waypoints;
+  const selected = behind.size === 0 ? [] : context.inventory.selected(policy.target);
+  const rest = selected.filter((workload) => !behind.has(workload));
+  const split = rest.length < selected.length && policy.mode === 'Enforce';
+  if (split && rest.length === 0) return { objects: [], verdicts: [] };
+  const findings = new Findings(policy, split ? rest.map(workloadName) : undefined);
   const whole = findings.of();
   const { mode } = options.dialect;
-  for (const condition of CONDITIONS[mode]) whole.holdsIf(condition);
+  for (const condition of CONDITIONS[mode === 'sidecar' ? mode : 'ambient']) whole.holdsIf(condition);
   const until = nextInstant([policy], context.time, context.zones);
   const part = (objects: readonly KubernetesObject[], more: readonly Verdict[] = []): RenderedPart => ({
     objects,
@@ -49,14 +58,16 @@ export function policyPart(policy: Policy, context: RenderContext, options: Part
   return part(spoken(policy, context, options, findings, elsewhere), elsewhere);
 }
 
+const workloadName = ({ namespace, name }: InventoryWorkload): string => `${namespace}/${name}`;
+
 /** What holds for every policy, so that it is said once. */
-const CONDITIONS: Readonly<Record<Dialect['mode'], readonly string[]>> = {
+const CONDITIONS: Readonly<Record<'sidecar' | 'ambient', readonly string[]>> = {
   sidecar: [
     "callers of other trust domains are refused in TLS, unless the mesh's trustDomainAliases name these",
     'HTTP requests whose path holds "*" or that name no host are refused',
   ],
   ambient: [
-    'ztunnel decides about connections; where a waypoint is in front, it sees the identity of the waypoint',
+    'ztunnel decides about connections; where a waypoint is in front of which the inventory says nothing, it sees the identity of the waypoint',
     'callers whose SPIFFE ID is not of the form /ns/<namespace>/sa/<service account> cannot connect',
   ],
 };
@@ -81,11 +92,11 @@ function placeOf({ ref, mode }: Policy, placement: Placement, suffix: readonly s
 function broken(
   policy: Policy,
   { inventory }: RenderContext,
-  { root }: PartOptions,
+  { root, waypoints }: PartOptions,
 ): readonly KubernetesObject[] {
   const { ports } = policy.target;
   const operation = ports === undefined ? EVERY_PORT : { ports: ports.map(String) };
-  return placements(policy.target, inventory, root).flatMap((placement, index) =>
+  return placements(policy.target, inventory, root, waypoints.behind).flatMap((placement, index) =>
     authorizationPolicies(
       'DENY',
       [{ to: [{ operation }] }],
@@ -142,7 +153,8 @@ function spoken(
     if (allow.length === 0 && deny.length === 0 && !closing) return [];
     const tokens = policy.mode === 'Enforce' && options.dialect.mode === 'sidecar' && now.some(asksToken);
     const issuers = context.issuers ?? [];
-    return placements(target, context.inventory, options.root).flatMap((placement, index) => {
+    const spots = placements(target, context.inventory, options.root, options.waypoints.behind);
+    return spots.flatMap((placement, index) => {
       const place = placeOf(policy, placement, [String(group), String(index)]);
       const opened = allow.length > 0 && placement.over.length === 0;
       elsewhere.push(...overVerdicts(policy, placement, allow.length > 0, deny.length > 0));

@@ -1,5 +1,5 @@
 import { MAX_PATH_LENGTH } from '../../policy/path.js';
-import { objectMetadata } from '../objects.js';
+import { objectMetadata, objectName } from '../objects.js';
 import type { KubernetesObject } from '../renderer.js';
 
 /**
@@ -15,20 +15,24 @@ export function requestForm(root: string): KubernetesObject {
     metadata: objectMetadata('signet-request-form', root, []),
     spec: {
       configPatches: [
-        {
-          applyTo: 'HTTP_FILTER',
-          match: {
-            context: 'SIDECAR_INBOUND',
-            listener: {
-              filterChain: { filter: { name: 'envoy.filters.network.http_connection_manager' } },
-            },
-          },
-          patch: { operation: 'INSERT_FIRST', value: FILTER },
-        },
+        // Each goes before those that are there, so the first of these comes second.
+        patch(MARK),
+        patch(FILTER),
       ],
     },
   };
 }
+
+const patch = (value: unknown): unknown => ({
+  applyTo: 'HTTP_FILTER',
+  match: {
+    context: 'SIDECAR_INBOUND',
+    listener: {
+      filterChain: { filter: { name: 'envoy.filters.network.http_connection_manager' } },
+    },
+  },
+  patch: { operation: 'INSERT_FIRST', value },
+});
 
 const path = (regex: string): unknown => ({ url_path: { path: { safe_regex: { regex } } } });
 const header = (name: string, regex: string): unknown => ({
@@ -67,6 +71,15 @@ const LENGTHS = call(
   call('_&&_', atMost('method', 32), atMost('host', 253)),
 );
 
+/** Lets the rules see that the filter is there: WELL_FORMED in language.ts. */
+const MARK = {
+  name: 'signet.request-form.mark',
+  typed_config: {
+    '@type': 'type.googleapis.com/envoy.extensions.filters.http.set_metadata.v3.Config',
+    metadata: [{ metadata_namespace: 'envoy.filters.signet', value: { form: 'well' } }],
+  },
+};
+
 const FILTER = {
   name: 'signet.request-form',
   typed_config: {
@@ -83,3 +96,47 @@ const FILTER = {
     },
   },
 };
+
+/**
+ * The same for a waypoint, on which Istio has no EnvoyFilter (istio/istio#43720): a TrafficExtension, which runs before the
+ * tokens and the rules are looked at. A script that fails lets the request on, but without the mark.
+ */
+export function waypointForm(namespace: string, gateway: string): KubernetesObject {
+  return {
+    apiVersion: 'extensions.istio.io/v1alpha1',
+    kind: 'TrafficExtension',
+    metadata: objectMetadata(objectName('signet-request-form', gateway), namespace, []),
+    spec: {
+      targetRefs: [{ group: 'gateway.networking.k8s.io', kind: 'Gateway', name: gateway }],
+      phase: 'AUTHN',
+      // Before other extensions, which may change what is asked.
+      priority: 2_000_000_000,
+      lua: { inlineCode: SCRIPT },
+    },
+  };
+}
+
+const SCRIPT = `local function well(whole, method, host)
+  if #whole > ${MAX_PATH_LENGTH} or #method > 32 or #host > 253 then return false end
+  local path = whole:match("^[^?#]*")
+  if not path:find("^/[A-Za-z0-9._~!$&'()+,=:@/%%-]*$") then return false end
+  if path:find("//", 1, true) or (path .. "/"):find("/%.%.?/") then return false end
+  if path:gsub("%%%x%x", ""):find("%", 1, true) or path:find("%%25%x%x") then return false end
+  for code in path:gmatch("%%(%x%x)") do
+    code = code:lower()
+    if code:find("^[01]") or code == "2f" or code == "5c" or code == "3b" or code == "7f" then return false end
+  end
+  if not method:find("^[A-Z][A-Z0-9_-]*$") then return false end
+  local name = host:gsub(":%d%d?%d?%d?%d?$", "")
+  return (name:find("^[A-Za-z0-9_][A-Za-z0-9._-]*$") or name:find("^%[[0-9A-Fa-f:.]+%]$")) ~= nil
+end
+
+function envoy_on_request(handle)
+  local headers = handle:headers()
+  if well(headers:get(":path") or "", headers:get(":method") or "", headers:get(":authority") or "") then
+    handle:streamInfo():dynamicMetadata():set("envoy.filters.signet", "form", "well")
+  else
+    handle:respond({ [":status"] = "403" }, "")
+  end
+end
+`;

@@ -1,6 +1,15 @@
+import type { EffectiveRule } from '../../policy/effective.js';
 import type { Conditions, Effect, Rule } from '../../policy/model.js';
 import type { RuleNotes } from './findings.js';
-import { chunks, MAX_ITEMS, type Dialect, type IstioCondition, type IstioRule } from './language.js';
+import {
+  chunks,
+  MAX_ITEMS,
+  WELL_FORMED,
+  type Dialect,
+  type IstioCondition,
+  type IstioOperation,
+  type IstioRule,
+} from './language.js';
 import { istioOperations, type PortScope } from './operations.js';
 import { istioSources } from './sources.js';
 import { tokenConditions, type Conditions as Said } from './values.js';
@@ -32,7 +41,10 @@ export function istioRules(
   const froms = everybody ? [undefined] : chunks(sources, MAX_ITEMS);
   const rules = groups.flatMap(({ when: more, operations }) =>
     froms.map((from): IstioRule => {
-      const all = unique([...when, ...more]);
+      const said = unique([...when, ...more]);
+      const guarded =
+        effect === 'Allow' && dialect.mode !== 'ambient' && (said.length > 0 || speaksOfHttp(operations));
+      const all = guarded ? [...said, WELL_FORMED] : said;
       return {
         ...(from === undefined ? {} : { from: from.map((source) => ({ source })) }),
         ...(operations === undefined ? {} : { to: operations.map((operation) => ({ operation })) }),
@@ -44,6 +56,12 @@ export function istioRules(
   return rules;
 }
 
+function speaksOfHttp(operations: readonly IstioOperation[] | undefined): boolean {
+  return (operations ?? []).some(
+    ({ hosts, methods, paths }) => hosts !== undefined || methods !== undefined || paths !== undefined,
+  );
+}
+
 function conditions(when: Conditions | undefined, effect: Effect, dialect: Dialect, notes: RuleNotes): Said {
   let sayable = true;
   for (const [name, reason] of UNSEEN) {
@@ -53,7 +71,7 @@ function conditions(when: Conditions | undefined, effect: Effect, dialect: Diale
   }
   if (!sayable && effect === 'Allow') return undefined;
   if (when?.token === undefined) return [];
-  if (dialect.mode === 'sidecar') return tokenConditions(when.token, effect, dialect, notes);
+  if (dialect.mode !== 'ambient') return tokenConditions(when.token, effect, dialect, notes);
   notes.lost('ztunnel does not see tokens; put a waypoint in front for this');
   return effect === 'Allow' ? undefined : [];
 }
@@ -66,3 +84,10 @@ function unique(list: readonly IstioCondition[]): readonly IstioCondition[] {
 export function asksToken({ to, when }: Rule): boolean {
   return when?.token !== undefined || (to ?? []).some(({ grantedBy }) => grantedBy?.claim !== undefined);
 }
+
+/** What is left of a rule for one workload, as a rule. */
+export const asRule = ({ from, to, when }: EffectiveRule): Pick<Rule, 'from' | 'to' | 'when'> => ({
+  from,
+  ...(to === undefined ? {} : { to }),
+  ...(when === undefined ? {} : { when }),
+});

@@ -18,7 +18,9 @@ export function istioSources(
   dialect: Dialect,
   notes: RuleNotes,
 ): readonly IstioSource[] {
-  const blocks = source.ipBlocks === undefined ? {} : { ipBlocks: source.ipBlocks.map(cidr) };
+  const seen = source.ipBlocks === undefined || seesAddresses(dialect, notes);
+  if (!seen && effect === 'Allow') return [];
+  const blocks = source.ipBlocks === undefined || !seen ? {} : { ipBlocks: source.ipBlocks.map(cidr) };
   let sources: readonly IstioSource[] = positive(source.any, effect, dialect, notes).map(
     (one): IstioSource => ({
       ...one,
@@ -27,6 +29,16 @@ export function istioSources(
   );
   for (const except of source.except) sources = without(sources, except, effect, dialect, notes);
   return sources;
+}
+
+/**
+ * Behind a waypoint's tunnel Envoy has no address to compare ipBlocks with: a DENY by them never matches, and one by
+ * notIpBlocks always. remoteIpBlocks would go by X-Forwarded-For, which the caller writes.
+ */
+function seesAddresses({ mode }: Dialect, notes: RuleNotes): boolean {
+  if (mode !== 'waypoint') return true;
+  notes.lost('a waypoint cannot compare the address of the caller (ipBlocks)');
+  return false;
 }
 
 function positive(
@@ -63,12 +75,12 @@ function principalTexts(
   if (principal.kind === 'authenticated') return [{ text: '*', besides: [] }];
   return patterns(principal).flatMap((text): readonly PrincipalText[] => {
     const domain = text.slice(0, text.indexOf('/'));
-    if (mode === 'sidecar' && effect === 'Allow' && !trustDomains.includes(domain)) {
+    if (mode !== 'ambient' && effect === 'Allow' && !trustDomains.includes(domain)) {
       notes.lost(
-        `a sidecar refuses callers of trust domain ${domain} in TLS, unless the mesh's trustDomainAliases name it`,
+        `a ${mode} refuses callers of trust domain ${domain} in TLS, unless the mesh's trustDomainAliases name it`,
       );
     }
-    if (mode === 'ambient' && effect === 'Allow' && !text.endsWith('*') && !isZtunnelIdentity(text)) {
+    if (mode !== 'sidecar' && effect === 'Allow' && !text.endsWith('*') && !isZtunnelIdentity(text)) {
       notes.lost('ztunnel knows only SPIFFE IDs of the form /ns/<namespace>/sa/<service account>');
     }
     if (!isExpanded(text, dialect)) return [{ text, besides: [] }];
@@ -125,7 +137,10 @@ function without(
   notes: RuleNotes,
 ): readonly IstioSource[] {
   const everybody = except.any.some(({ kind }) => kind === 'anyone');
-  const notBlocks = except.ipBlocks?.map(cidr);
+  const seen = except.ipBlocks === undefined || seesAddresses(dialect, notes);
+  if (!seen && effect === 'Deny') return sources;
+  if (!seen && everybody) return [];
+  const notBlocks = seen ? except.ipBlocks?.map(cidr) : undefined;
   const narrowed: IstioSource[] = [];
   if (!everybody) {
     const names = exceptedTexts(except.any, effect, dialect, notes);

@@ -8,8 +8,7 @@ import type { Effect, Policy } from '../../policy/model.js';
 import { closes } from '../../policy/target-policies.js';
 import type { InventoryWorkload } from '../inventory.js';
 import type { KubernetesObject, RenderContext, RenderedPart } from '../renderer.js';
-import { Findings, type RuleNotes } from './findings.js';
-import { EVERY_PORT, type IstioOperation, type IstioRule } from './language.js';
+import { type IstioOperation, type IstioRule } from './language.js';
 import {
   authorizationPolicies,
   peerAuthentication,
@@ -17,10 +16,12 @@ import {
   type MutualTls,
   type ObjectPlace,
 } from './objects.js';
-import type { PortScope } from './operations.js';
+import { scopeOperation, type PortScope } from './operations.js';
 import { alsoSelected } from './placements.js';
 import type { PartOptions } from './policy-part.js';
-import { asksToken, istioRules } from './rules.js';
+import { asksToken, asRule, istioRules } from './rules.js';
+import { waypointPart } from './waypoint-part.js';
+import { WorkloadBooks } from './workload-books.js';
 
 const NOTHING: RenderedPart = { objects: [], verdicts: [] };
 
@@ -34,16 +35,19 @@ export function workloadPart(
   options: PartOptions,
 ): RenderedPart {
   const { set, inventory } = context;
+  const { behind } = options.waypoints;
+  const front = behind.get(workload);
+  if (front !== undefined) return waypointPart(workload, front, context, options);
   const enforced = set.concerning(workload).filter(({ mode }) => mode === 'Enforce');
   const anonymous = enforced.some(admitsAnonymous);
   const byDefault = set.defaultAction === 'Allow' && enforced.length > 0;
   if (!anonymous && !byDefault && !enforced.some(({ tier }) => tier === 'Baseline')) return NOTHING;
   const effective = effectivePolicy(set, workload, context.time, context.zones);
-  const books = new Books(workload);
+  const books = new WorkloadBooks(workload);
   const mine = complement(effective, enforced, options, books);
   const others = alsoSelected(workload, inventory, options.root).filter((other) => other !== workload);
-  const alike = others.every((other) => isAlike(other, mine.allow, context, options));
-  if (!alike) books.loseAllow(enforced, others);
+  const alike = others.every((other) => !behind.has(other) && isAlike(other, mine.allow, context, options));
+  if (!alike) loseAllow(books, enforced, others);
   const place: ObjectPlace = {
     name: ['workload', workload.name],
     placement: { namespace: workload.namespace, ...matchLabels(workload) },
@@ -80,7 +84,7 @@ function complement(
   { groups }: EffectivePolicy,
   enforced: readonly Policy[],
   options: PartOptions,
-  books: Books,
+  books: WorkloadBooks,
 ): Complement {
   const allow: IstioRule[] = [];
   const deny: IstioRule[] = [];
@@ -118,17 +122,6 @@ function complement(
   };
 }
 
-const asRule = ({ from, to, when }: EffectiveRule): Parameters<typeof istioRules>[0] => ({
-  from,
-  ...(to === undefined ? {} : { to }),
-  ...(when === undefined ? {} : { when }),
-});
-
-function scopeOperation(scope: PortScope): IstioOperation {
-  if ('ports' in scope) return { ports: scope.ports.map(String) };
-  return scope.notPorts.length === 0 ? EVERY_PORT : { notPorts: scope.notPorts.map(String) };
-}
-
 /** Whether another workload, which the same labels select, is to be allowed the same. */
 function isAlike(
   other: InventoryWorkload,
@@ -138,38 +131,27 @@ function isAlike(
 ): boolean {
   if (allow.length === 0) return true;
   const enforced = set.concerning(other).filter(({ mode }) => mode === 'Enforce');
-  const theirs = complement(effectivePolicy(set, other, time, zones), enforced, options, new Books(other));
+  const theirs = complement(
+    effectivePolicy(set, other, time, zones),
+    enforced,
+    options,
+    new WorkloadBooks(other),
+  );
   return JSON.stringify(theirs.allow) === JSON.stringify(allow);
 }
 
-/** Verdicts about this workload, by policy. */
-class Books {
-  readonly #targets: readonly string[];
-  readonly #findings = new Map<Policy, Findings>();
-
-  constructor({ namespace, name }: InventoryWorkload) {
-    this.#targets = [`${namespace}/${name}`];
-  }
-
-  of(policy: Policy, rule?: Policy['rules'][number]): RuleNotes {
-    const findings = this.#findings.get(policy) ?? new Findings(policy, this.#targets);
-    this.#findings.set(policy, findings);
-    return findings.of(rule);
-  }
-
-  loseAllow(policies: readonly Policy[], others: readonly InventoryWorkload[]): void {
-    const names = others.map(({ namespace, name }) => `${namespace}/${name}`).join(', ');
-    for (const policy of policies) {
-      const notes = this.of(policy);
-      notes.lost(
-        `the labels of the workload are among those of ${names} too, which Istio cannot tell apart; so ports that no policy closes are closed, and a Baseline allows nothing`,
-      );
-      notes.isSaid();
-    }
-  }
-
-  verdicts(): RenderedPart['verdicts'] {
-    return [...this.#findings.values()].flatMap((findings) => findings.verdicts());
+function loseAllow(
+  books: WorkloadBooks,
+  policies: readonly Policy[],
+  others: readonly InventoryWorkload[],
+): void {
+  const names = others.map(({ namespace, name }) => `${namespace}/${name}`).join(', ');
+  for (const policy of policies) {
+    const notes = books.of(policy);
+    notes.lost(
+      `the labels of the workload are among those of ${names} too, which Istio cannot tell apart; so ports that no policy closes are closed, and a Baseline allows nothing`,
+    );
+    notes.isSaid();
   }
 }
 

@@ -144,7 +144,7 @@ func (e *Engine) tunnel(d *net.Dialer, r *Request) (*conn, error) {
 		c.Close()
 		return nil, err
 	}
-	t := tls.Client(c, &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13, NextProtos: []string{"h2"}, Certificates: []tls.Certificate{*leaf}})
+	t := tls.Client(c, &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12, MaxVersion: tls.VersionTLS12, NextProtos: []string{"h2"}, Certificates: []tls.Certificate{*leaf}})
 	if err := t.Handshake(); err != nil {
 		c.Close()
 		return nil, &tlsErr{err}

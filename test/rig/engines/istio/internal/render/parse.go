@@ -68,7 +68,7 @@ func Parse(o Options) ([]config.Config, []ObjectResult, error) {
 		}
 	}
 	var cfgs []config.Config
-	var res []ObjectResult
+	res := []ObjectResult{}
 	dec := kubeyaml.NewYAMLOrJSONDecoder(strings.NewReader(o.YAML), 512*1024)
 	seq := 0
 	for {
