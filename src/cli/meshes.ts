@@ -6,19 +6,39 @@ import { kumaRenderer } from '../access/mesh/kuma/renderer.js';
 import { linkerdRenderer } from '../access/mesh/linkerd/renderer.js';
 import { networkPolicyRenderer } from '../access/mesh/networkpolicy/renderer.js';
 import { opaRenderer } from '../access/mesh/opa/renderer.js';
+import type { CallerOptions } from '../access/mesh/pod-callers.js';
 import type { Renderer } from '../access/mesh/renderer.js';
+import type { IpBlock } from '../lib/ip-address.js';
 
 /** Options of the command line that are about one mesh; the others take no notice. */
 export interface MeshOptions {
   /** Of Istio. */
   readonly rootNamespace?: string;
   readonly ambient?: true;
+  /** Of Envoy. */
+  readonly trustedCa?: string;
   /** Of NetworkPolicy. */
   readonly outerLayer?: true;
+  readonly clusterNetworkPolicy?: number;
+  /** Of NetworkPolicy and Cilium. */
+  readonly podNetwork?: readonly IpBlock[];
+  readonly outsideIdentities?: boolean;
+  /** Of Cilium. */
+  readonly maxRegexProgramSize?: number;
   /** Of Linkerd. */
   readonly linkerdNamespace?: string;
   readonly linkerdTrustDomain?: string;
+  readonly linkerdRouteApi?: 'policy.linkerd.io' | 'gateway.networking.k8s.io';
   readonly probeNetwork?: readonly string[];
+  /** Of Kuma. */
+  readonly kumaMesh?: string;
+  /** Of the Gateway API. */
+  readonly gatewayApiVersion?: string;
+  readonly gatewayKind?: string;
+  readonly gatewayServiceAccounts?: true;
+  /** Of OPA. */
+  readonly opaNamespace?: string;
+  readonly jwtPayload?: string;
 }
 
 const RENDERERS: Readonly<Record<string, (options: MeshOptions) => Renderer>> = {
@@ -27,20 +47,49 @@ const RENDERERS: Readonly<Record<string, (options: MeshOptions) => Renderer>> = 
       ...(rootNamespace === undefined ? {} : { rootNamespace }),
       ...(ambient === true ? { mode: 'ambient' as const } : {}),
     }),
-  envoy: () => envoyRenderer(),
-  networkpolicy: ({ outerLayer }) =>
-    networkPolicyRenderer(outerLayer === true ? { assumeHttpEnforcedElsewhere: true } : {}),
-  cilium: () => ciliumRenderer(),
-  linkerd: ({ linkerdNamespace, linkerdTrustDomain, probeNetwork }) =>
+  envoy: ({ trustedCa }) => envoyRenderer(trustedCa === undefined ? {} : { trustedCa }),
+  networkpolicy: (options) =>
+    networkPolicyRenderer({
+      ...callerOptions(options),
+      ...(options.outerLayer === true ? { assumeHttpEnforcedElsewhere: true } : {}),
+      ...(options.clusterNetworkPolicy === undefined
+        ? {}
+        : { clusterNetworkPolicy: { priority: options.clusterNetworkPolicy } }),
+    }),
+  cilium: (options) =>
+    ciliumRenderer({
+      ...callerOptions(options),
+      ...(options.maxRegexProgramSize === undefined
+        ? {}
+        : { maxRegexProgramSize: options.maxRegexProgramSize }),
+    }),
+  linkerd: ({ linkerdNamespace, linkerdTrustDomain, linkerdRouteApi, probeNetwork }) =>
     linkerdRenderer({
       ...(linkerdNamespace === undefined ? {} : { controlPlaneNamespace: linkerdNamespace }),
       ...(linkerdTrustDomain === undefined ? {} : { identityTrustDomain: linkerdTrustDomain }),
+      ...(linkerdRouteApi === undefined ? {} : { routeApi: linkerdRouteApi }),
       ...(probeNetwork === undefined ? {} : { probeNetworks: probeNetwork }),
     }),
-  kuma: () => kumaRenderer(),
-  gateway: () => gatewayRenderer(),
-  opa: () => opaRenderer(),
+  kuma: ({ kumaMesh }) => kumaRenderer(kumaMesh === undefined ? {} : { mesh: kumaMesh }),
+  gateway: ({ gatewayApiVersion, gatewayKind, gatewayServiceAccounts }) =>
+    gatewayRenderer({
+      ...(gatewayApiVersion === undefined ? {} : { apiVersion: gatewayApiVersion }),
+      ...(gatewayKind === undefined ? {} : { kind: gatewayKind }),
+      ...(gatewayServiceAccounts === undefined ? {} : { serviceAccounts: gatewayServiceAccounts }),
+    }),
+  opa: ({ opaNamespace, jwtPayload }) =>
+    opaRenderer({
+      ...(opaNamespace === undefined ? {} : { namespace: opaNamespace }),
+      ...(jwtPayload === undefined ? {} : { jwtPayload }),
+    }),
 };
+
+function callerOptions({ podNetwork, outsideIdentities }: MeshOptions): CallerOptions {
+  return {
+    ...(podNetwork === undefined ? {} : { podNetworks: podNetwork }),
+    ...(outsideIdentities === undefined ? {} : { outsideHoldsIdentities: outsideIdentities }),
+  };
+}
 
 /** The meshes that policies can be rendered for. */
 export const MESHES: readonly string[] = Object.keys(RENDERERS);

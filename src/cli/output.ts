@@ -12,6 +12,20 @@ export function outputOption(): Option {
     .default('text');
 }
 
+/** `--output yaml|json` of commands that print objects to be applied. */
+export function objectsOption(): Option {
+  return new Option('-o, --output <format>', 'how the objects are written')
+    .choices(['yaml', 'json'])
+    .default('yaml');
+}
+
+/** Objects as kubectl takes them: YAML documents, or one List in JSON. */
+export function objectsText(format: 'yaml' | 'json', objects: readonly unknown[]): string {
+  return format === 'yaml'
+    ? objects.map((object) => `---\n${stringify(object)}`).join('')
+    : `${JSON.stringify({ apiVersion: 'v1', kind: 'List', items: objects })}\n`;
+}
+
 /** Writes an answer: `value` for programs, `text` for people. One JSON document is one line, so streams can be read by line. */
 export function answer(io: CliIo, format: OutputFormat, value: unknown, text: () => string): void {
   switch (format) {

@@ -1,12 +1,14 @@
 import { Command, Option } from 'commander';
+import { stringify } from 'yaml';
 import { accessGraph, type AccessGraph, type GraphLevel } from '../../access/analysis/graph.js';
 import { graphToSvg } from '../../access/analysis/graph-svg.js';
 import { graphToDot, graphToMermaid } from '../../access/analysis/graph-text.js';
 import { instantOf, openAccessSource, timeOption, trustDomainOption } from '../access-source.js';
 import type { CliIo } from '../io.js';
+import { RESOURCES } from '../resource-files.js';
 
 interface GraphOptions {
-  readonly output: 'dot' | 'mermaid' | 'svg' | 'json';
+  readonly output: 'dot' | 'mermaid' | 'svg' | 'json' | 'yaml';
   readonly level: GraphLevel;
   readonly trustDomain?: string;
   readonly at?: string;
@@ -17,16 +19,17 @@ const WRITERS: Readonly<Record<GraphOptions['output'], (graph: AccessGraph) => s
   mermaid: graphToMermaid,
   svg: graphToSvg,
   json: (graph) => JSON.stringify(graph),
+  yaml: (graph) => `---\n${stringify(graph, { aliasDuplicateObjects: false })}`,
 };
 
 /** `signet graph`. */
 export function graphCommand(io: CliIo): Command {
   return new Command('graph')
     .description('Draw who can reach what, by the policies of a folder or file.')
-    .argument('<path>')
+    .argument('<path>', RESOURCES)
     .addOption(
       new Option('-o, --output <format>', 'how it is drawn')
-        .choices(['dot', 'mermaid', 'svg', 'json'])
+        .choices(['dot', 'mermaid', 'svg', 'json', 'yaml'])
         .default('dot'),
     )
     .addOption(

@@ -1,11 +1,14 @@
 import { Command } from 'commander';
-import { parseAllDocuments, stringify } from 'yaml';
+import { parseAllDocuments } from 'yaml';
 import { importIstio } from '../../access/import/istio.js';
 import { importNetworkPolicies } from '../../access/import/networkpolicy.js';
 import type { ImportResult } from '../../access/import/result.js';
 import { SignetError } from '../../lib/errors.js';
-import { readUserFile } from '../files.js';
+import { readUserFile, yamlFiles } from '../files.js';
 import { EXIT, ExitWith, type CliIo } from '../io.js';
+import { objectsOption, objectsText } from '../output.js';
+
+const FILES = 'YAML files, or folders of them; - for standard input';
 
 /** `signet import istio|networkpolicy`. */
 export function importCommand(io: CliIo): Command {
@@ -16,14 +19,16 @@ export function importCommand(io: CliIo): Command {
   command
     .command('istio')
     .description('AuthorizationPolicies and PeerAuthentications of Istio.')
-    .argument('<file...>', 'YAML files; - for standard input')
+    .argument('<path...>', FILES)
     .requiredOption('--trust-domain <name>', 'the trust domain of the mesh')
     .option('--trust-domain-alias <name...>', 'trustDomainAliases of the mesh')
     .option('--root-namespace <namespace>', "Istio's root namespace; istio-system unless said")
-    .action((files: readonly string[], options: IstioFlags) =>
+    .addOption(objectsOption())
+    .action((paths: readonly string[], options: IstioFlags) =>
       tell(
         io,
-        importIstio(readObjects(files), {
+        options.output,
+        importIstio(readObjects(paths), {
           trustDomain: options.trustDomain,
           ...(options.trustDomainAlias === undefined ? {} : { trustDomainAliases: options.trustDomainAlias }),
           ...(options.rootNamespace === undefined ? {} : { rootNamespace: options.rootNamespace }),
@@ -33,19 +38,26 @@ export function importCommand(io: CliIo): Command {
   command
     .command('networkpolicy')
     .description('NetworkPolicies of Kubernetes.')
-    .argument('<file...>', 'YAML files; - for standard input')
-    .action((files: readonly string[]) => tell(io, importNetworkPolicies(readObjects(files))));
+    .argument('<path...>', FILES)
+    .addOption(objectsOption())
+    .action((paths: readonly string[], { output }: ImportFlags) =>
+      tell(io, output, importNetworkPolicies(readObjects(paths))),
+    );
   return command;
 }
 
-interface IstioFlags {
+interface ImportFlags {
+  readonly output: 'yaml' | 'json';
+}
+
+interface IstioFlags extends ImportFlags {
   readonly trustDomain: string;
   readonly trustDomainAlias?: readonly string[];
   readonly rootNamespace?: string;
 }
 
-function tell(io: CliIo, { policies, notes }: ImportResult): void {
-  io.stdout(policies.map((policy) => `---\n${stringify(policy)}`).join(''));
+function tell(io: CliIo, output: ImportFlags['output'], { policies, notes }: ImportResult): void {
+  io.stdout(objectsText(output, policies));
   for (const { severity, object, field, message } of notes) {
     io.stderr(`${severity}: ${object} ${field}: ${message}\n`);
   }
@@ -53,8 +65,8 @@ function tell(io: CliIo, { policies, notes }: ImportResult): void {
 }
 
 /** The objects of YAML files, those of Lists one by one. */
-function readObjects(files: readonly string[]): readonly unknown[] {
-  return files.flatMap((file) =>
+function readObjects(paths: readonly string[]): readonly unknown[] {
+  return paths.flatMap(yamlFiles).flatMap((file) =>
     parseAllDocuments(readUserFile(file)).flatMap((document) => {
       const [problem] = document.errors;
       if (problem !== undefined) throw new SignetError('YamlInvalid', `${file}: ${problem.message}`);

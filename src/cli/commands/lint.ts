@@ -1,11 +1,23 @@
 import { Command } from 'commander';
 import { describeFinding, lintPolicies } from '../../access/analysis/lint.js';
-import { instantOf, openAccessSource, timeOption, trustDomainOption } from '../access-source.js';
+import type { Finding } from '../../access/analysis/lint-rules.js';
+import { policyName } from '../../access/policy/model.js';
+import {
+  instantOf,
+  openAccessSource,
+  timeOption,
+  trustDomainOption,
+  type AccessSource,
+} from '../access-source.js';
 import { EXIT, ExitWith, type CliIo } from '../io.js';
-import { answer, outputOption, type OutputFormat } from '../output.js';
+import { answer } from '../output.js';
+import { openForReport, reportOption, writeSarif, type ReportFormat } from '../report.js';
+import { LINT_REPORT_RULES } from '../report-rules.js';
+import { RESOURCES } from '../resource-files.js';
+import { fileFindings, type ReportedFinding } from '../sarif.js';
 
 interface LintOptions {
-  readonly output: OutputFormat;
+  readonly output: ReportFormat;
   readonly trustDomain?: string;
   readonly at?: string;
 }
@@ -16,22 +28,45 @@ export function lintCommand(io: CliIo): Command {
     .description(
       'Say what is wrong or doubtful in the policies of a folder or file. Exit code 1 when there is an error.',
     )
-    .argument('<path>')
+    .argument('<path>', RESOURCES)
     .addOption(timeOption())
     .addOption(trustDomainOption())
-    .addOption(outputOption())
+    .addOption(reportOption())
     .action((path: string, options: LintOptions) => lint(io, path, options));
 }
 
 async function lint(io: CliIo, path: string, options: LintOptions): Promise<void> {
-  const { policies, inventory, issuers } = await openAccessSource(io, path, options);
-  const findings = lintPolicies(policies, inventory, {
+  const { output } = options;
+  const about = { format: output, root: path, rules: LINT_REPORT_RULES };
+  const source = await openForReport(io, about, () => openAccessSource(io, path, options));
+  const findings = lintPolicies(source.policies, source.inventory, {
     time: instantOf(io, options.at),
-    issuers: issuers.map(({ issuer }) => issuer),
+    issuers: source.issuers.map(({ issuer }) => issuer),
   });
   const errors = findings.filter(({ severity }) => severity === 'error').length;
-  answer(io, options.output, { findings }, () =>
-    [...findings.map(describeFinding), `${findings.length} findings, ${errors} of them errors`].join('\n'),
-  );
+  if (output === 'sarif') {
+    const all = [...fileFindings(source.warnings), ...findings.map((finding) => reported(finding, source))];
+    writeSarif(io, { ...about, findings: all, done: true });
+  } else {
+    answer(io, output, { findings }, () =>
+      [...findings.map(describeFinding), `${findings.length} findings, ${errors} of them errors`].join('\n'),
+    );
+  }
   if (errors > 0) throw new ExitWith(EXIT.negative);
+}
+
+function reported(
+  { id, severity, policy, rule, field, message, fix }: Finding,
+  { placeOf }: AccessSource,
+): ReportedFinding {
+  const text = fix === undefined ? message : `${message}. ${fix}`;
+  if (policy === undefined) return { rule: { id }, severity, message: text };
+  const place = placeOf(policy, rule, field);
+  return {
+    rule: { id },
+    severity,
+    message: text,
+    ...(place === undefined ? {} : { place }),
+    subject: [policyName(policy), rule, field].filter((part) => part !== undefined).join('/'),
+  };
 }

@@ -1,79 +1,133 @@
 import { Command, Option } from 'commander';
-import { stringify } from 'yaml';
+import { createInventory } from '../../access/mesh/inventory.js';
+import { render, type RenderContext, type Rendering, type Verdict } from '../../access/mesh/renderer.js';
 import { policyName } from '../../access/policy/model.js';
 import { ZoneClock } from '../../access/policy/time-window.js';
-import { render, type Rendering, type Verdict } from '../../access/mesh/renderer.js';
-import { instantOf, openAccessSource, timeOption, trustDomainOption } from '../access-source.js';
+import {
+  instantOf,
+  openAccessSource,
+  timeOption,
+  trustDomainOption,
+  type AccessSource,
+} from '../access-source.js';
 import { EXIT, ExitWith, type CliIo } from '../io.js';
+import { addMeshOptions } from '../mesh-flags.js';
 import { MESHES, rendererOf, type MeshOptions } from '../meshes.js';
-import { time } from '../output.js';
+import { writeBundle, type BundleFlags } from '../opa-bundle.js';
+import { objectsText, time } from '../output.js';
+import { openForReport, writeSarif } from '../report.js';
+import { RENDER_RULES } from '../report-rules.js';
+import { RESOURCES } from '../resource-files.js';
+import { fileFindings, type ReportedFinding } from '../sarif.js';
 
-interface RenderOptions extends MeshOptions {
+interface RenderOptions extends MeshOptions, BundleFlags {
   readonly mesh: string;
-  readonly output: 'yaml' | 'json' | 'verdicts';
+  readonly output: 'yaml' | 'json' | 'verdicts' | 'text' | 'sarif';
   readonly strict?: true;
   readonly trustDomain?: string;
+  readonly trustDomainAlias?: readonly string[];
   readonly at?: string;
 }
 
 /** `signet render`. */
 export function renderCommand(io: CliIo): Command {
-  return new Command('render')
+  const command = new Command('render')
     .description(
       'Print the policies of a folder or file as the rules of a mesh, and on standard error how faithful these are. ' +
         'What cannot be said exactly is narrowed or left out, never widened.',
     )
-    .argument('<path>')
+    .argument('<path>', RESOURCES)
     .addOption(new Option('--mesh <mesh>', 'which mesh').choices([...MESHES]).makeOptionMandatory())
     .addOption(
-      new Option('-o, --output <format>', 'the objects as YAML or JSON, or the verdicts alone as JSON')
-        .choices(['yaml', 'json', 'verdicts'])
+      new Option(
+        '-o, --output <format>',
+        'the objects as YAML or JSON, or the verdicts alone: JSON (verdicts), text or SARIF 2.1.0',
+      )
+        .choices(['yaml', 'json', 'verdicts', 'text', 'sarif'])
         .default('yaml'),
     )
-    .option('--root-namespace <namespace>', 'istio: the namespace whose objects hold in the whole mesh')
-    .option('--ambient', 'istio: for ztunnel alone, which sees connections and no HTTP')
-    .option(
-      '--outer-layer',
-      'networkpolicy: a mesh behind it enforces HTTP and the rest, so open what that needs',
-    )
-    .option('--linkerd-namespace <namespace>', 'linkerd: where its control plane is; linkerd unless said')
-    .option('--linkerd-trust-domain <name>', 'linkerd: its own trust domain; cluster.local unless said')
-    .option(
-      '--probe-network <block...>',
-      "linkerd: addresses that the kubelets' probes come from; HTTP probes are denied without",
-    )
-    .option('--strict', 'exit code 1 unless every verdict is exact')
+    .option('--strict', 'exit code 1 unless every verdict is exact');
+  return addMeshOptions(command)
     .addOption(timeOption())
     .addOption(trustDomainOption())
-    .action((path: string, options: RenderOptions) => renderPolicies(io, path, options));
+    .action((path: string, options: RenderOptions) => {
+      if (options.mesh !== 'opa' && options.bundle !== undefined) command.error('--bundle is for --mesh opa');
+      if (options.signingKey !== undefined && options.bundle === undefined)
+        command.error('--signing-key signs a bundle: name one with --bundle');
+      return renderPolicies(io, path, options);
+    });
 }
 
 async function renderPolicies(io: CliIo, path: string, options: RenderOptions): Promise<void> {
-  const { policies, inventory, issuers } = await openAccessSource(io, path, options);
-  const context = {
-    set: policies,
-    inventory,
-    time: instantOf(io, options.at),
-    zones: new ZoneClock(),
-    issuers,
-  };
-  const rendering = render(rendererOf(options.mesh, options), context);
-  io.stdout(written(rendering, options.output));
-  if (options.output !== 'verdicts') for (const line of verdictLines(rendering)) io.stderr(`${line}\n`);
+  const { output } = options;
+  const about = { format: output, root: path, rules: Object.values(RENDER_RULES) };
+  const source = await openForReport(io, about, () => openAccessSource(io, path, options));
+  const context = contextOf(source, instantOf(io, options.at), options.trustDomainAlias);
+  const rendering = renderOrBundle(context, options);
+  if (output === 'sarif') {
+    const findings = [...fileFindings(source.warnings), ...reported(rendering, source)];
+    writeSarif(io, { ...about, findings, done: true });
+  } else {
+    io.stdout(written(rendering, output));
+    if (output === 'yaml' || output === 'json')
+      for (const line of verdictLines(rendering)) io.stderr(`${line}\n`);
+  }
   if (options.strict === true && rendering.verdicts.some(({ fidelity }) => fidelity !== 'Exact')) {
     throw new ExitWith(EXIT.negative);
   }
 }
 
-function written({ mesh, objects, verdicts, until }: Rendering, output: RenderOptions['output']): string {
+function contextOf(
+  { policies, inventory, issuers }: AccessSource,
+  instant: number,
+  aliases: readonly string[] | undefined,
+): RenderContext {
+  return {
+    set: policies,
+    inventory:
+      aliases === undefined ? inventory : createInventory({ ...inventory, trustDomainAliases: aliases }),
+    time: instant,
+    zones: new ZoneClock(),
+    issuers,
+  };
+}
+
+/** With `--bundle` the objects are in a file, so there are none to print. */
+function renderOrBundle(context: RenderContext, options: RenderOptions): Rendering {
+  if (options.bundle === undefined) return render(rendererOf(options.mesh, options), context);
+  const { verdicts } = writeBundle(context, options.bundle, options);
+  return { mesh: options.mesh, objects: [], verdicts };
+}
+
+function written(rendering: Rendering, output: Exclude<RenderOptions['output'], 'sarif'>): string {
+  const { mesh, objects, verdicts, until } = rendering;
   switch (output) {
     case 'yaml':
-      return objects.map((object) => `---\n${stringify(object)}`).join('');
     case 'json':
-      return `${JSON.stringify({ apiVersion: 'v1', kind: 'List', items: objects })}\n`;
+      return objectsText(output, objects);
     case 'verdicts':
       return `${JSON.stringify({ mesh, verdicts, ...(until === undefined ? {} : { until: time(until) }) })}\n`;
+    case 'text':
+      return verdictLines(rendering)
+        .map((line) => `${line}\n`)
+        .join('');
   }
+}
+
+/** What is not exact, at the rule or policy that it is about. */
+function reported({ mesh, verdicts }: Rendering, { placeOf }: AccessSource): readonly ReportedFinding[] {
+  return verdicts
+    .filter(({ fidelity }) => fidelity !== 'Exact')
+    .map((verdict): ReportedFinding => {
+      const { policy, rule, fidelity } = verdict;
+      const place = placeOf(policy, rule);
+      return {
+        rule: fidelity === 'Narrower' ? RENDER_RULES.narrower : RENDER_RULES.unsupported,
+        message: `${mesh}: ${verdictLine(verdict)}`,
+        subject: `${nameOf(verdict)} for ${mesh}`,
+        ...(place === undefined ? {} : { place }),
+      };
+    });
 }
 
 function verdictLines({ verdicts, until }: Rendering): readonly string[] {
@@ -86,8 +140,13 @@ function verdictLines({ verdicts, until }: Rendering): readonly string[] {
       ];
 }
 
-function verdictLine({ policy, rule, fidelity, reasons, targets }: Verdict): string {
-  const what = rule === undefined ? policyName(policy) : `${policyName(policy)}/${rule}`;
+function verdictLine(verdict: Verdict): string {
+  const { fidelity, reasons, targets } = verdict;
   const where = targets === undefined || targets.length === 0 ? '' : ` on ${targets.join(', ')}`;
-  return `${fidelity.toLowerCase()}: ${what}${where}${reasons.length === 0 ? '' : `: ${reasons.join('; ')}`}`;
+  const why = reasons.length === 0 ? '' : `: ${reasons.join('; ')}`;
+  return `${fidelity.toLowerCase()}: ${nameOf(verdict)}${where}${why}`;
+}
+
+function nameOf({ policy, rule }: Verdict): string {
+  return rule === undefined ? policyName(policy) : `${policyName(policy)}/${rule}`;
 }

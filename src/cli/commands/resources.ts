@@ -1,12 +1,13 @@
 import { Command } from 'commander';
 import { mkdirSync, writeFileSync } from 'node:fs';
-import { join, resolve } from 'node:path';
-import { silentLogger } from '../../lib/logger.js';
+import { join } from 'node:path';
 import { allCrds, crdFor, kinds } from '../../resources/crd.js';
-import { openFolderStore } from '../../store/folder/folder-store.js';
 import { EXIT, ExitWith, type CliIo } from '../io.js';
 import { answer, outputOption, type OutputFormat } from '../output.js';
 import { problemText } from '../problem-text.js';
+import { reportOption, writeSarif, type ReportFormat } from '../report.js';
+import { openResources, RESOURCES } from '../resource-files.js';
+import { fileFindings } from '../sarif.js';
 
 /** `signet resources validate|crds`. */
 export function resourcesCommand(io: CliIo): Command {
@@ -18,9 +19,9 @@ export function resourcesCommand(io: CliIo): Command {
     .description(
       'Check the resources in a folder or file. Exit code 1 when there are errors; warnings alone are fine.',
     )
-    .argument('<path>')
-    .addOption(outputOption())
-    .action((path: string, options: { output: OutputFormat }) => validate(io, path, options.output));
+    .argument('<path>', RESOURCES)
+    .addOption(reportOption())
+    .action((path: string, options: { output: ReportFormat }) => validate(io, path, options.output));
   resources
     .command('crds')
     .description('Print the CustomResourceDefinitions, to be applied with kubectl.')
@@ -41,21 +42,20 @@ export function resourcesCommand(io: CliIo): Command {
   return resources;
 }
 
-async function validate(io: CliIo, path: string, output: OutputFormat): Promise<void> {
-  const store = await openFolderStore({
-    path: resolve(path),
-    clock: io.clock,
-    logger: silentLogger,
-    nodeName: 'none',
-  });
+async function validate(io: CliIo, path: string, output: ReportFormat): Promise<void> {
+  const store = await openResources(io, path);
   const problems = store.problems.value;
   store.close();
   const errors = problems.filter(({ severity }) => severity === 'error').length;
-  answer(io, output, { valid: errors === 0, problems }, () =>
-    [
-      ...problems.map((problem) => `${problem.severity}: ${problemText(problem)}`),
-      `${errors} errors, ${problems.length - errors} warnings`,
-    ].join('\n'),
-  );
+  if (output === 'sarif') {
+    writeSarif(io, { rules: [], findings: fileFindings(problems), done: true, root: path });
+  } else {
+    answer(io, output, { valid: errors === 0, problems }, () =>
+      [
+        ...problems.map((problem) => `${problem.severity}: ${problemText(problem)}`),
+        `${errors} errors, ${problems.length - errors} warnings`,
+      ].join('\n'),
+    );
+  }
   if (errors > 0) throw new ExitWith(EXIT.negative);
 }

@@ -1,12 +1,14 @@
 import { Command, InvalidArgumentError } from 'commander';
-import { stringify } from 'yaml';
 import { parseObservation, type LineOptions, type Observation } from '../../access/analysis/observations.js';
 import { suggestPolicies, type Suggestion } from '../../access/analysis/suggest.js';
 import { openAccessSource, trustDomainOption } from '../access-source.js';
 import { readUserFile } from '../files.js';
 import { EXIT, ExitWith, type CliIo } from '../io.js';
+import { objectsOption, objectsText } from '../output.js';
+import { RESOURCES } from '../resource-files.js';
 
 interface SuggestFlags {
+  readonly output: 'yaml' | 'json';
   readonly log: string;
   readonly target?: string;
   readonly port?: number;
@@ -22,7 +24,7 @@ export function suggestCommand(io: CliIo): Command {
       'Print the least policies that allow the accesses of a log, and on standard error what they leave out. ' +
         'Exit code 1 when a line cannot be read or an access is left out.',
     )
-    .argument('<path>', 'a folder or file of resources: the workloads')
+    .argument('<path>', `the workloads: ${RESOURCES}`)
     .requiredOption(
       '--log <file>',
       "accesses: JSON lines of ours (source, target, port, http, allowed), or Envoy's access log; - for standard input",
@@ -36,6 +38,7 @@ export function suggestCommand(io: CliIo): Command {
     )
     .option('--include-denied', 'allow also what was denied when it was seen')
     .addOption(trustDomainOption())
+    .addOption(objectsOption())
     .action((path: string, flags: SuggestFlags) => suggest(io, path, flags));
 }
 
@@ -46,7 +49,7 @@ async function suggest(io: CliIo, path: string, flags: SuggestFlags): Promise<vo
     ...(flags.generalize === undefined ? {} : { generalizeFrom: flags.generalize }),
     ...(flags.includeDenied === undefined ? {} : { includeDenied: flags.includeDenied }),
   });
-  io.stdout(suggestion.policies.map((policy) => `---\n${stringify(policy)}`).join(''));
+  io.stdout(objectsText(flags.output, suggestion.policies));
   for (const line of remarks(suggestion)) io.stderr(`${line}\n`);
   if (unread > 0 || suggestion.uncovered.length > 0) throw new ExitWith(EXIT.negative);
 }

@@ -1,3 +1,4 @@
+import type { FieldPath } from '../../resources/problem.js';
 import { isSignetKind } from '../../resources/kinds.js';
 import { SIGNET_KINDS } from '../../resources/kinds.js';
 import type { AnyObject, ObjectProblem } from '../../resources/validate-together.js';
@@ -7,8 +8,9 @@ import type { FileState } from './file-state.js';
 import { EMPTY_FILE, readFileState } from './file-state.js';
 import type { Claims } from './object-table.js';
 import { ObjectTable, idOf } from './object-table.js';
-import type { FileProblem } from './problems.js';
+import type { FileProblem, FilePlace } from './problems.js';
 import {
+  placeOf,
   problemsBetween,
   problemsOfContests,
   problemsOfFile,
@@ -36,6 +38,13 @@ export class FolderContent {
 
   get(kind: string, key: string): StoredObject | undefined {
     return this.#table.get(kind, key);
+  }
+
+  /** Where an object, or a field of it, stands in the files. Undefined when there is no such object. */
+  placeOf(kind: string, key: string, path: FieldPath): FilePlace | undefined {
+    const id = `${kind} ${key}`;
+    const file = this.#table.fileOf(id);
+    return file === undefined ? undefined : { file, ...placeOf(this.#files.get(file), id, path) };
   }
 
   /** Whether something of this file is in force. */

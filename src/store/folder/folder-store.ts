@@ -4,9 +4,10 @@ import { SignetError } from '../../lib/errors.js';
 import type { Logger } from '../../lib/logger.js';
 import type { Watched } from '../../lib/watched.js';
 import { WatchedValue } from '../../lib/watched.js';
+import type { FieldPath } from '../../resources/problem.js';
 import type { Store, StoreChange, StoredObject } from '../store.js';
 import { FolderContent } from './folder-content.js';
-import type { FileProblem } from './problems.js';
+import type { FilePlace, FileProblem } from './problems.js';
 import { wholeFileProblem } from './problems.js';
 import { readText } from './read-text.js';
 import { comparePaths } from './object-table.js';
@@ -39,6 +40,11 @@ export interface FolderStoreOptions {
 export interface FolderStore extends Store {
   /** What is wrong in the files, in reading order; at most a thousand. */
   readonly problems: Watched<readonly FileProblem[]>;
+  /**
+   * Where an object of Signet's own kinds, or a field of it, stands (the nearest field above where it is missing); of
+   * other kinds where its document begins. Undefined when there is no such object.
+   */
+  placeOf(kind: string, key: string, path: FieldPath): FilePlace | undefined;
   /** Ends watching. What was read stays readable. */
   close(): void;
 }
@@ -119,6 +125,10 @@ class FolderStoreImpl implements FolderStore {
 
   get(kind: string, key: string): StoredObject | undefined {
     return this.#content.get(kind, key);
+  }
+
+  placeOf(kind: string, key: string, path: FieldPath): FilePlace | undefined {
+    return this.#content.placeOf(kind, key, path);
   }
 
   subscribe(onChanges: (changes: readonly StoreChange[]) => void): () => void {

@@ -5,13 +5,17 @@ import type { DocumentProblem, FileState } from './file-state.js';
 import type { Contest } from './object-table.js';
 import { comparePaths, idOf } from './object-table.js';
 
-/** Something wrong in a file of the folder. */
-export interface FileProblem {
+/** A place in a file. */
+export interface FilePlace {
   /** Under the path that was given. */
   readonly file: string;
-  /** Both count from 1; 1:1 where the problem is the whole file's. */
+  /** Both count from 1; 1:1 for the whole file. */
   readonly line: number;
   readonly column: number;
+}
+
+/** Something wrong in a file of the folder. */
+export interface FileProblem extends FilePlace {
   readonly severity: 'error' | 'warning';
   /** `Kind namespace/name`, where it is known. */
   readonly object?: string;
@@ -118,7 +122,8 @@ export function problemsBetween(
   });
 }
 
-function placeOf(
+/** Where an object of a file, or a field of it, stands; the nearest field above where it is missing. */
+export function placeOf(
   state: FileState | undefined,
   id: string,
   path: readonly (string | number)[],
