@@ -339,7 +339,7 @@ spec: { serviceAccountName: front, nodeName: n, containers: [{ name: c, image: i
     );
     await has('type: ServiceAccount', 'gateway', '--gateway-service-accounts');
     await has('namespace: policies', 'opa', '--opa-namespace', 'policies');
-    await has('\\"jwtPayload\\":\\"other\\"', 'opa', '--jwt-payload', 'other');
+    await has('"jwtPayload":"other"', 'opa', '--jwt-payload', 'other');
     expect((await render('istio', '--trust-domain-alias', 'Not A Domain')).code).toBe(2);
   });
 
