@@ -23,10 +23,10 @@ for (const definition of definitions) {
 async function commandPage() {
   const load = (path) => import(pathToFileURL(join(root, 'dist', path)).href);
   const { buildProgram } = await load('cli/program.js');
-  const { devCommand } = await load('main/dev-command.js');
+  const { servingCommands } = await load('main/commands.js');
   const ignore = () => undefined;
   const io = { environment: {}, stdout: ignore, stderr: ignore, signal: new AbortController().signal };
-  const program = buildProgram(io, '', [devCommand(io)]);
+  const program = buildProgram(io, '', servingCommands(io));
   const sections = [];
   const walk = (command, name) => {
     command.configureOutput({ getOutHelpWidth: () => 100 });

@@ -1,10 +1,10 @@
-import { Command, InvalidArgumentError, Option } from 'commander';
+import { Command, Option } from 'commander';
 import { resolve } from 'node:path';
 import { answer, table, type OutputFormat } from '../cli/output.js';
 import type { CliIo } from '../cli/io.js';
 import { parseTrustDomain } from '../identity/spiffe/id.js';
-import { SignetError } from '../lib/errors.js';
 import { systemRandom } from '../lib/random.js';
+import { argument } from './argument.js';
 import { startDev, type ReadyReport } from './dev.js';
 import { parseListenAddress, type ListenAddress } from './listen-address.js';
 import { createLogger, LOG_LEVELS, type LogFormat, type LogLevel } from './logging.js';
@@ -98,15 +98,4 @@ function text(report: ReadyReport): string {
       : [`Decisions for applications: https://${applications.address}, by ${applications.spiffeID}`]),
     'Try: SPIFFE_ENDPOINT_SOCKET=<socket> signet svid fetch. Stop with ^C.',
   ].join('\n');
-}
-
-/** Reads the argument of an option, and has a mistake told as the mistake of that option. */
-function argument<T>(parse: (text: string) => T): (text: string) => T {
-  return (text) => {
-    try {
-      return parse(text);
-    } catch (thrown) {
-      throw new InvalidArgumentError(SignetError.from(thrown).message);
-    }
-  };
 }

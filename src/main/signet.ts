@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import type { CliIo } from '../cli/io.js';
 import { buildProgram, runProgram } from '../cli/program.js';
 import { systemClock } from '../lib/clock.js';
-import { devCommand } from './dev-command.js';
+import { servingCommands } from './commands.js';
 
 /** The program `signet`: wires the command line to this process. */
 async function main(): Promise<void> {
@@ -24,7 +24,11 @@ async function main(): Promise<void> {
   };
   const packageFile = new URL('../../package.json', import.meta.url);
   const { version } = JSON.parse(readFileSync(packageFile, 'utf8')) as { version: string };
-  process.exitCode = await runProgram(buildProgram(io, version, [devCommand(io)]), process.argv.slice(2), io);
+  process.exitCode = await runProgram(
+    buildProgram(io, version, servingCommands(io)),
+    process.argv.slice(2),
+    io,
+  );
   // Idle sockets of a client must not hold the process; what was to be written is written by now or on its way.
   const flushed = new Promise<void>((resolve) => process.stdout.write('', () => resolve()));
   await flushed;

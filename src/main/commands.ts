@@ -1,0 +1,10 @@
+import type { Command } from 'commander';
+import type { CliIo } from '../cli/io.js';
+import { agentCommand } from './agent-command.js';
+import { devCommand } from './dev-command.js';
+import { serverCommand } from './server-command.js';
+
+/** The commands that start servers, which the CLI knows nothing of. */
+export function servingCommands(io: CliIo): readonly Command[] {
+  return [devCommand(io), serverCommand(io), agentCommand(io)];
+}
