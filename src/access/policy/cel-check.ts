@@ -19,8 +19,16 @@ class Refused extends Error {
 /** The longest list or map, and text, that an expression runs over; cel.ts holds requests to it. */
 export const MAX_ITEMS = 256;
 export const MAX_STRING = 8192;
-/** Steps that an expression may take at most, by a static estimate; a step is some hundred nanoseconds. */
-const MAX_COST = 100_000;
+/** How many values, and characters in all texts, the attributes of one request have in all. */
+export const MAX_VALUES = 4096;
+export const MAX_TEXT = 65_536;
+/** How many of these values are lists or objects. */
+export const MAX_CONTAINERS = 256;
+/**
+ * Steps that an expression may take at most, by a static estimate; a step is some hundred nanoseconds. Going through a list
+ * and looking up each item in another one is less, doing so twice is more.
+ */
+const MAX_COST = 45_000;
 const MAX_PATTERN = 256;
 
 const VARIABLES = ['subject', 'resource', 'action', 'environment'];
@@ -104,7 +112,7 @@ function select(
   }
   if (testOnly) return { type: 'bool', cost: operand.cost + 1, size: 1 };
   if (isEnvironment(of) && field === 'time') return { type: 'timestamp', cost: 2, size: 1 };
-  return { type: 'dyn', cost: operand.cost + 1, size: MAX_ITEMS };
+  return { type: 'dyn', cost: operand.cost + 1, size: operand.size };
 }
 
 const sum = (parts: readonly Part[]): number => parts.reduce((total, { cost }) => total + cost, 1);
@@ -166,7 +174,8 @@ function comprehension(
   if (!['list', 'map', 'dyn'].includes(range.type)) {
     throw new Refused(`${range.type} has no items to go through`, 'go through a list or a map');
   }
-  const item: Part = { type: range.items ?? 'dyn', cost: 1, size: MAX_ITEMS };
+  // Items have as many values and characters as the attributes have in all, on average, which is what a loop comes to.
+  const item: Part = { type: range.items ?? 'dyn', cost: 1, size: ITEM_SIZE };
   const init = check(needed(accuInit), scope);
   // What is gathered is a list of as many items at most; while it grows, its parts are of any type.
   const gathered: Part = { ...init, size: Math.max(init.size, range.size), items: 'dyn' };
@@ -210,18 +219,68 @@ function call(
   if (name === 'matches') checkPattern(args[args.length - 1]);
   // Which overload it will be is open while a type is.
   const open = types.includes('dyn') && known.some(({ gives }) => gives !== overload.gives);
-  const sizes = parts.map(({ size, type }) => (type === 'dyn' && name !== '@in' ? textSteps(size) : size));
-  const work = COSTLY.has(name) ? sizes.reduce((total, size) => total + size, 0) / 4 : 0;
-  const cost = sum(parts) + Math.ceil(name === 'matches' ? MAX_STRING : work);
-  const size = name === '_+_' ? parts.reduce((total, part) => total + part.size, 0) : MAX_ITEMS;
-  return { type: open ? 'dyn' : overload.gives, cost, size, ...itemsOf(name, parts) };
+  const cost = sum(parts) + Math.ceil(work(name, parts));
+  return {
+    type: open ? 'dyn' : overload.gives,
+    cost,
+    size: resultSize(name, parts),
+    ...itemsOf(name, parts),
+  };
 }
 
-/** Comparing looks at every part of what it compares. */
-const COSTLY = new Set(['@in', '_==_', '_!=_', '_+_', 'contains', 'size', 'startsWith', 'endsWith']);
+const ITEM_SIZE = MAX_VALUES / MAX_ITEMS;
+const NUMBERS: ReadonlySet<CelTypeName> = new Set(['int', 'uint', 'double', 'timestamp', 'duration']);
+const ARITHMETIC = new Set(['_-_', '_*_', '_/_', '_%_', '-_']);
 
-/** Texts are compared many characters at a time. */
-const textSteps = (items: number): number => Math.min(items, MAX_STRING / 256);
+function resultSize(name: string, parts: readonly Part[]): number {
+  // What is added to a number is one.
+  if (ARITHMETIC.has(name) || (name === '_+_' && parts.some(({ type }) => NUMBERS.has(type)))) return 1;
+  if (name === '_+_') return parts.reduce((total, { size }) => total + size, 0);
+  return name === '_?_:_' || name === '_[_]' ? Math.max(...parts.map(({ size }) => size)) : MAX_ITEMS;
+}
+
+/** The steps that a function takes beyond being called, measured with attributes that are as large as they may be. */
+function work(name: string, parts: readonly Part[]): number {
+  const [first, second] = parts;
+  if (first === undefined) return 0;
+  switch (name) {
+    case '_==_':
+    case '_!=_':
+      // Values of two types, or lists of two lengths, differ at once.
+      return Math.min(...parts.map(valueSteps));
+    case '@in':
+      return (second?.size ?? 0) * 0.45;
+    case '_+_':
+      if (parts.some(({ type }) => NUMBERS.has(type))) return 0;
+      return parts.reduce((total, { type, size }) => total + (isScalar(type) ? 1 : size / 4), 0);
+    case 'contains':
+      return characters(first) / 32;
+    case 'size':
+      return countSteps(first);
+    case 'matches':
+      return 20 + characters(first) / 2;
+    case 'timestamp':
+    case 'duration':
+      return 20;
+    default:
+      return 0;
+  }
+}
+
+const isScalar = (type: CelTypeName): boolean => !['dyn', 'list', 'map'].includes(type);
+
+/** Of counting the characters of a text; other things know their size. */
+const countSteps = (part: Part): number =>
+  part.type === 'list' || part.type === 'map' ? 0 : characters(part) / 16;
+
+/** Of looking at every part of a value. */
+const valueSteps = ({ type, size }: Part): number => (isScalar(type) ? 1 : size * 0.7);
+
+/** How long a text is at most, or on average where it is one of many. */
+function characters({ type, size }: Part): number {
+  if (type === 'string' && size < MAX_ITEMS) return size;
+  return size > ITEM_SIZE ? MAX_STRING : MAX_TEXT / MAX_ITEMS;
+}
 
 function itemsOf(name: string, parts: readonly Part[]): Pick<Part, 'items'> {
   const types = new Set(parts.map(({ items }) => items ?? 'dyn'));

@@ -137,6 +137,61 @@ describe('what a CEL expression may cost', () => {
     expect(say('subject.a == 1', { subject: { a: 1, deep } })).toBeUndefined();
   });
 
+  it.each([
+    // Roles, groups and scopes.
+    'subject.roles.exists(r, r in ["admin", "editor"])',
+    'resource.scopes.all(s, s in subject.scopes)',
+    'subject.groups.exists(g, g.startsWith("team-") && g.endsWith("-admins") && g != "team-x-admins")',
+    'subject.groups.exists(g, g.contains("oncall"))',
+    'subject.emails.exists(e, e.matches("@example[.](org|com)$"))',
+    'resource.items.filter(i, i.kind == "invoice").map(i, i.owner).exists(o, o == subject.id)',
+    'resource.acl.exists(e, e.who == subject.id && (e.right == "write" || e.right == "own") && !e.revoked)',
+    'resource.members.exists_one(m, m.id == subject.id) || subject.id in resource.admins',
+    'size(resource.items) < 100 && resource.items.all(i, i.price * i.count + i.tax <= 1000)',
+    'resource.tags.all(t, !(t in ["secret", "internal", "restricted"])) || subject.clearance >= 3',
+    'subject.department == resource.department && resource.classification != "secret"',
+    'environment.time > timestamp("2026-01-01T00:00:00Z") && environment.time - timestamp(resource.created) < duration("24h")',
+    'action.path.matches("^/api/v[0-9]+/") && action.host.endsWith(".example.org") && size(action.path) < 200',
+    'has(resource.owner) && (resource.owner == subject.id || subject.roles.exists(r, r == "admin"))',
+    `subject.id in [${Array.from({ length: 60 }, (_, index) => `"user-${index}"`).join(', ')}]`,
+  ])('takes what people write: %s', (text) => {
+    expect(refusal(text)).toBe('accepted');
+  });
+
+  it.each([
+    // What is found in one step in the worst of attributes is not found in all steps of a loop.
+    'resource.list.all(x, subject.text.contains("y"))',
+    'resource.list.all(x, size(subject.text) > 3)',
+    'resource.list.all(x, subject.list == resource.list)',
+    'resource.list.all(x, size(subject.list + resource.list) > 0)',
+    'resource.list.all(x, x in subject.list && x in subject.other)',
+    'resource.list.all(x, subject.text.matches("a"))',
+    `${'!subject.text.matches("a") && '.repeat(12)}true`,
+  ])('refuses what goes through large things again and again: %s', (text) => {
+    expect(refusal(text)).toContain('steps');
+  });
+
+  it('takes the size of all attributes together', () => {
+    const texts = (count: number): Partial<DecisionAttributes> => ({
+      subject: { texts: Array.from({ length: count }, () => 'x'.repeat(8192)) },
+    });
+    expect(say('size(subject.texts) > 0', texts(8))).toBe(true);
+    expect(say('size(subject.texts) > 0', texts(9))).toBeUndefined();
+    const lists = (count: number): Partial<DecisionAttributes> => ({
+      subject: { lists: Array.from({ length: count }, () => []) },
+    });
+    // The four attributes themselves and the list are containers too.
+    expect(say('size(subject.lists) > 0', lists(251))).toBe(true);
+    expect(say('size(subject.lists) > 0', lists(252))).toBeUndefined();
+    const values = (count: number): Partial<DecisionAttributes> => ({
+      subject: Object.fromEntries(
+        Array.from({ length: count }, (_, index) => [`l${index}`, Array(256).fill(1)]),
+      ),
+    });
+    expect(say('size(subject.l0) > 0', values(15))).toBe(true);
+    expect(say('size(subject.l0) > 0', values(16))).toBeUndefined();
+  });
+
   it('lets nothing in that takes more than a moment: a list inside a list, of 256 long texts each', () => {
     const list = Array.from({ length: 256 }, (_, index) => `${'x'.repeat(100)}${index}`);
     const compiled = compileCel('subject.a.all(x, x in subject.b)');

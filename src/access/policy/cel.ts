@@ -1,6 +1,6 @@
 import { celEnv, isCelError, parse, plan, type CelInput } from '@bufbuild/cel';
 import { timestampFromMs } from '@bufbuild/protobuf/wkt';
-import { checkExpression, MAX_ITEMS, MAX_STRING } from './cel-check.js';
+import { checkExpression, MAX_CONTAINERS, MAX_ITEMS, MAX_STRING, MAX_TEXT, MAX_VALUES } from './cel-check.js';
 import type { CelCondition, DecisionAttributes } from './model.js';
 import { parseInstant } from './scalar.js';
 
@@ -13,8 +13,7 @@ export type CompiledCel =
 const MAX_LENGTH = 4096;
 /** How deep brackets may stand in each other: what reads and runs expressions goes down as deep. */
 const MAX_DEPTH = 40;
-/** Bounds of the attributes of one request; beyond them nothing can be said. */
-const MAX_VALUES = 4096;
+/** How deep the attributes of one request may be nested; beyond this and their other bounds nothing can be said. */
 const MAX_NESTING = 16;
 
 const environment = celEnv();
@@ -58,7 +57,7 @@ function evaluate(
   attributes: DecisionAttributes,
 ): boolean | undefined {
   try {
-    const budget = { left: MAX_VALUES };
+    const budget: Budget = { values: MAX_VALUES, characters: MAX_TEXT, containers: MAX_CONTAINERS };
     const variables = {
       subject: converted(attributes.subject, budget, 0),
       resource: converted(attributes.resource, budget, 0),
@@ -80,12 +79,23 @@ function withTimestamp(fields: Readonly<Record<string, unknown>>): Readonly<Reco
 
 class TooLarge extends Error {}
 
+/** What is left of what the attributes of one request may have. */
+interface Budget {
+  values: number;
+  characters: number;
+  containers: number;
+}
+
 /** JSON as CEL takes it: whole numbers are ints; what is null is left out, so that `has` says what is there. */
-function converted(value: unknown, budget: { left: number }, depth: number): unknown {
-  if (--budget.left < 0 || depth > MAX_NESTING) throw new TooLarge();
+function converted(value: unknown, budget: Budget, depth: number): unknown {
+  if (--budget.values < 0 || depth > MAX_NESTING) throw new TooLarge();
   if (typeof value === 'number' && Number.isSafeInteger(value)) return BigInt(value);
-  if (typeof value === 'string' && value.length > MAX_STRING) throw new TooLarge();
+  if (typeof value === 'string') {
+    budget.characters -= value.length;
+    if (value.length > MAX_STRING || budget.characters < 0) throw new TooLarge();
+  }
   if (typeof value !== 'object' || value === null || '$typeName' in value) return value;
+  if (--budget.containers < 0) throw new TooLarge();
   if (Array.isArray(value)) {
     if (value.length > MAX_ITEMS) throw new TooLarge();
     return value.map((item) => converted(item, budget, depth + 1));
