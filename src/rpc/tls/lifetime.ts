@@ -27,10 +27,6 @@ export interface Lifetime {
 const JITTER = 0.1;
 /** The longest time between two looks at the wall clock, which may jump. Milliseconds. */
 const LONGEST_LOOK_MS = 30_000;
-/** More than one to the far side of the earth, in milliseconds. */
-const ROUND_TRIP_MS = 500;
-/** RFC 9113 §6.8: no stream is refused yet. */
-const ANY_STREAM = 2 ** 31 - 1;
 
 /**
  * Ends a connection in time: by age, and before a certificate ends that it rests on. The client is told to go a grace
@@ -56,7 +52,10 @@ export function startLifetime(options: LifetimeOptions): Lifetime {
     if (graceOver !== undefined || ended) return;
     graceOver = clock.monotonic() + limits.graceMs;
     reason = why;
-    leave(session, clock);
+    // Names the last stream that was taken (RFC 9113 §6.8) and closes when those have ended. What the client has sent after
+    // it is refused unseen, and clients of gRPC send that again by themselves. The way that refuses nothing, with a first
+    // notice that names no stream, is not open: Node takes no stream after any GOAWAY.
+    if (!session.closed && !session.destroyed) session.close();
     look();
   };
   const look = (): void => {
@@ -85,24 +84,4 @@ export function startLifetime(options: LifetimeOptions): Lifetime {
   // Not at once: the caller is still putting the connection together.
   timer = clock.after(0, look);
   return { retire, over };
-}
-
-/**
- * The graceful way to go (RFC 9113 §6.8): first the news, which refuses no stream that is under way; once the client has
- * answered a ping it has read it, and opens no more. Then the session closes when its streams have ended. Node's own
- * client may answer nothing after the news, and not even read, until it gets the second one: so that is not waited for
- * long.
- */
-function leave(session: ServerHttp2Session, clock: Clock): void {
-  if (session.closed || session.destroyed) return;
-  const close = (): void => {
-    waiting.cancel();
-    if (!session.closed && !session.destroyed) session.close();
-  };
-  const waiting = clock.after(ROUND_TRIP_MS, close);
-  session.once('close', () => waiting.cancel());
-  session.goaway(0, ANY_STREAM);
-  session.ping((error) => {
-    if (error === null) close();
-  });
 }
