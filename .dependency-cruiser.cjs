@@ -97,6 +97,23 @@ module.exports = {
       'commands',
     ),
     {
+      name: 'http-knows-no-grpc',
+      comment: 'JSON over HTTP is served without the gRPC library and its messages',
+      severity: 'error',
+      from: { path: '^src/rpc/http/', pathNot: '[.]test[.]ts$' },
+      to: {
+        path: '^src/rpc/(gen/|authority/|(server|client|call|envoy-messages)[.]ts$)|^node_modules/@grpc/',
+      },
+    },
+    {
+      name: 'applications-know-no-transport',
+      comment:
+        'what applications ask is answered whatever carries it: of rpc, the forms of call and answer alone',
+      severity: 'error',
+      from: { path: '^src/agent/applications/', pathNot: '[.]test[.]ts$' },
+      to: { path: '^src/rpc/', pathNot: '^src/rpc/(service|http/route)[.]ts$' },
+    },
+    {
       name: 'nobody-imports-main',
       severity: 'error',
       from: { path: '^src/', pathNot: '^src/main/' },
