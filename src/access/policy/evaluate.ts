@@ -184,6 +184,7 @@ function byClaim(
 }
 
 function byRule(stage: Stage, effect: Effect, index: RuleIndex, facts: Facts): Outcome | undefined {
+  if (index.isEmpty) return undefined;
   let best: RankedRule | undefined;
   for (const list of listsOf(index, facts)) best = firstMatch(list, facts, best);
   return best === undefined ? undefined : { stage, effect, rule: best };
@@ -197,7 +198,7 @@ function listsOf(index: RuleIndex, { source, sourceNamespace }: Facts): readonly
     index.authenticated,
     index.byUri.get(source.uri),
     index.byTrustDomain.get(source.trustDomain),
-    sourceNamespace === undefined
+    sourceNamespace === undefined || index.byNamespace.size === 0
       ? undefined
       : index.byNamespace.get(`${source.trustDomain}/${sourceNamespace}`),
   ];

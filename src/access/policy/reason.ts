@@ -68,7 +68,7 @@ interface Missed {
 }
 
 /** How many rules are looked at for the nearest; the answer does not depend on it, only the hint. */
-const MAX_COMPARED = 512;
+const MAX_COMPARED = 128;
 /** How many alternatives a reason lists. */
 const MAX_LISTED = 4;
 

@@ -24,6 +24,8 @@ export type Stage = (typeof STAGE)[keyof typeof STAGE];
 
 /** Rules under whom they are for, so that a request meets only those that could concern its caller. */
 export interface RuleIndex {
+  /** Most targets have rules of few kinds only. */
+  readonly isEmpty: boolean;
   readonly byUri: ReadonlyMap<string, RuleList>;
   readonly byTrustDomain: ReadonlyMap<string, RuleList>;
   /** Under `trust-domain/namespace`. */
@@ -144,6 +146,7 @@ function indexRules(rules: readonly RankedRule[]): RuleIndex {
     }
   }
   return {
+    isEmpty: rules.length === 0,
     byUri: listed(byUri),
     byTrustDomain: listed(byTrustDomain),
     byNamespace: listed(byNamespace),
