@@ -31,7 +31,8 @@ export function opaRenderer(options: OpaRendererOptions = {}): Renderer {
         Object.entries(modules).map(([name, text]) => [name.replace('signet/', ''), text]),
       );
       if (Buffer.byteLength(content) > MAX_PART) {
-        const reason = `the data are ${Buffer.byteLength(content)} bytes, more than a ConfigMap takes, so nothing is rendered; serve the archive of the bundle instead`;
+        // Without their size, which every edit changes: the verdicts of all policies would be others each time.
+        const reason = `the data are more than the ${MAX_PART} bytes that a ConfigMap takes, so nothing is rendered; serve the archive of the bundle instead`;
         return {
           objects: [],
           verdicts: verdicts.map((verdict) => ({
