@@ -19,6 +19,7 @@ export function readServices(store: Store): readonly InventoryService[] {
         ...named(object),
         selector: texts(spec['selector']),
         ports: list(spec['ports']).flatMap(servicePort),
+        ...(spec['clusterIP'] === 'None' ? { headless: true } : {}),
       },
     ];
   });

@@ -10,6 +10,9 @@ import { render, type KubernetesObject, type Rendering } from '../../src/access/
 import type { PolicyInput, RuleInput } from '../../src/access/policy/input.js';
 import { compilePolicySet } from '../../src/access/policy/policy-set.js';
 import { ZoneClock } from '../../src/access/policy/time-window.js';
+import { readAccessView } from '../../src/cluster/access-view.js';
+import { trustDomainSettings } from '../../src/cluster/trust-domain.js';
+import { openTextStore } from '../../src/store/folder/text-store.js';
 import { startIstio, type Istio, type IstioRequest } from '../rig/istio.js';
 import * as rig from '../rig/rig.js';
 import { toYaml } from './istio-world.js';
@@ -184,6 +187,20 @@ const fidelities = ({ verdicts }: Rendering): readonly string[] => verdicts.map(
     expect(await atWaypoint(gateway, requests, content)).toEqual(['allow', 'allow', 'allow']);
   });
 
+  it('closes a Service of which the rendering does not know yet, since the pods let the waypoint in', async () => {
+    const { objects } = rendered([policy([reads])], shop(), 'Allow');
+    const later = shop({ services: [webService, service('later', { app: 'web' })] });
+    const requests = [{ path: '/items' }, { path: '/secret', address: '10.96.0.2' }];
+    expect(await atWaypoint(objects, requests, later)).toEqual(['allow', 'deny']);
+  });
+
+  it('says that a Service without an address leads past the waypoint', () => {
+    const pods = service('pods', { app: 'web' }, { headless: true });
+    const rendering = rendered([policy([reads])], shop({ services: [webService, pods] }));
+    expect(reasons(rendering)).toContain('Service shop/pods has no address of its own');
+    expect(fidelities(rendering)).toContain('Narrower');
+  });
+
   it('allows on a Service only what all of its workloads allow, and says so', async () => {
     const content = shop({
       workloads: [web, workload('shelf')],
@@ -272,6 +289,55 @@ const fidelities = ({ verdicts }: Rendering): readonly string[] => verdicts.map(
     ).toEqual([...paths.map(() => 'deny'), 'allow', 'allow', 'deny', 'deny']);
     const bare = objects.filter(({ kind }) => kind !== 'TrafficExtension');
     expect(await atWaypoint(bare, [{ path: '/items/a;b' }, { path: '/items/a' }])).toEqual(['deny', 'deny']);
+  });
+
+  it('reads who uses which waypoint from manifests, and then renders for it unasked', async () => {
+    const text = `
+apiVersion: v1
+kind: Namespace
+metadata: { name: shop, labels: { istio.io/dataplane-mode: ambient, istio.io/use-waypoint: wp } }
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: { name: wp, namespace: shop }
+spec: { gatewayClassName: istio-waypoint, listeners: [{ name: mesh, port: 15008, protocol: HBONE }] }
+---
+apiVersion: v1
+kind: Service
+metadata: { name: web, namespace: shop }
+spec: { selector: { app: web }, ports: [{ name: http, port: 80, targetPort: web }] }
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: { name: web, namespace: shop }
+spec:
+  selector: { matchLabels: { app: web } }
+  template:
+    metadata: { labels: { app: web } }
+    spec: { serviceAccountName: web, containers: [{ name: web, image: web, ports: [{ name: web, containerPort: 8080 }] }] }
+---
+apiVersion: signet.dev/v1alpha1
+kind: AccessPolicy
+metadata: { name: web, namespace: shop }
+spec:
+  target: { podSelector: { matchLabels: { app: web } } }
+  rules:
+    - name: reads
+      effect: Allow
+      from: [{ spiffeIDs: ['${CALLER}'] }]
+      to: [{ http: { methods: [GET], paths: [{ prefix: /items }] } }]
+`;
+    const store = openTextStore('manifests', text, 'node');
+    expect(store.problems.value.filter(({ severity }) => severity === 'error')).toEqual([]);
+    const { policies: set, inventory } = readAccessView(store, trustDomainSettings({ flag: 'td' }));
+    const context = { set, inventory, time: Date.UTC(2026, 0, 7), zones: new ZoneClock() };
+    const rendering = render(istioRenderer(), context);
+    const requests = [{ path: '/items' }, { path: '/items', method: 'POST' }];
+    expect(await atWaypoint(rendering.objects, requests)).toEqual(['allow', 'deny']);
+    const [target] = inventory.workloads;
+    expect(
+      target && [await atPod(rendering, target, WAYPOINT), await atPod(rendering, target, CALLER)],
+    ).toEqual([true, false]);
   });
 
   it('says that nothing guards pods which no ztunnel stands in front of', () => {

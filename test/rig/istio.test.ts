@@ -93,6 +93,52 @@ const allowWeb = policy(
     expect(http?.status).toMatchObject({ Reason: 'UnsupportedValue' });
   });
 
+  it('asks a waypoint: by the address of a Service or pod, through its tunnel', async () => {
+    const waypoint = {
+      name: 'wp',
+      services: [
+        {
+          namespace: 'foo',
+          name: 'web',
+          address: '10.96.0.1',
+          ports: [
+            { port: 80, protocol: 'http' },
+            { port: 90, protocol: 'tcp' },
+          ],
+        },
+      ],
+      addresses: ['10.0.0.9'],
+    } as const;
+    const allow = policy(
+      'svc',
+      '{targetRefs: [{kind: Service, group: "", name: web}], rules: [{from: [{source: {principals: ["cluster.local/ns/foo/sa/web"]}}]}]}',
+    );
+    const { validation } = await istio.load({ ...workload, waypoint }, allow);
+    expect(validation.map(({ accepted }) => accepted)).toEqual([true]);
+    const other = 'spiffe://cluster.local/ns/foo/sa/other';
+    const decisions = await istio.decide([
+      { source: web, address: '10.96.0.1', port: 80 },
+      { source: other, address: '10.96.0.1', port: 80 },
+      { source: web, address: '10.96.0.1', port: 90, protocol: 'tcp' },
+      { source: other, address: '10.96.0.1', port: 90, protocol: 'tcp' },
+      // Pods have no Service, so what is said of one does not hold for them.
+      { source: other, address: '10.0.0.9', port: 8080 },
+      { source: web, address: '10.96.0.2', port: 80 },
+      { source: 'spiffe://other.example/ns/foo/sa/web', address: '10.96.0.1', port: 80 },
+      { address: '10.96.0.1', port: 80 },
+    ]);
+    expect(decisions.map(({ decision, by }) => `${decision} ${by}`)).toEqual([
+      'allow route',
+      'deny rbac',
+      'allow echo',
+      'deny connection',
+      'allow route',
+      'deny connection',
+      'deny tls',
+      'error oracle',
+    ]);
+  });
+
   it('says so when nothing is loaded, and goes on after a wrong question', async () => {
     await expect(istio.load(workload, 'kind: [')).rejects.toThrow('yaml');
     const other = await startIstio();

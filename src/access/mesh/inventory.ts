@@ -49,6 +49,8 @@ export interface InventoryService {
   /** Empty selects nothing that is known: its endpoints are somebody else's. */
   readonly selector: Readonly<Record<string, string>>;
   readonly ports: readonly ServicePort[];
+  /** Without an address of its own, so that callers go to the pods' addresses. */
+  readonly headless?: true;
 }
 
 /** A Gateway of the Gateway API, as far as it may be a waypoint. */

@@ -47,10 +47,11 @@ export function waypointObjects(context: RenderContext, options: PartOptions): r
     for (const waypoint of front.waypoints) concerned.add(waypoint);
   }
   return waypoints.flatMap((waypoint) => {
-    const { namespace, name, takesPods } = waypoint;
+    const { namespace, name } = waypoint;
     const form = waypointForm(namespace, name);
-    if (!takesPods || !concerned.has(waypoint)) return [form];
-    // Calls to a pod's address have no Service whose rules would hold; what is at the Gateway holds for them.
+    if (!concerned.has(waypoint)) return [form];
+    // The ztunnels trust the waypoint, so it must not pass what no rules are about: calls to the addresses of pods, which have
+    // no Service, and Services that are not known yet. What is said to the Gateway holds for these too.
     const target = { group: 'gateway.networking.k8s.io', kind: 'Gateway', name } as const;
     const closed = { name: ['waypoint', name], placement: { namespace, target }, policies: [] };
     const passed = context.set.defaultAction === 'Allow' ? served : [];
@@ -58,7 +59,7 @@ export function waypointObjects(context: RenderContext, options: PartOptions): r
       form,
       ...authorizationPolicies('ALLOW', [], closed),
       ...passed
-        .filter((one) => one.waypoint === waypoint && policiesOf(one, context).length === 0)
+        .filter((one) => one.waypoint === waypoint && isUnconcerned(one, context))
         .flatMap((one) =>
           authorizationPolicies('ALLOW', [{ to: [{ operation: EVERY_PORT }] }], placeOf(one, [])),
         ),
@@ -72,6 +73,10 @@ const enforcedOf = (workload: InventoryWorkload, { set }: RenderContext): readon
 const policiesOf = ({ workloads }: ServedService, context: RenderContext): readonly Policy[] => [
   ...new Set(workloads.flatMap((workload) => enforcedOf(workload, context))),
 ];
+
+/** Whether it leads to workloads that are known, and no policy is about any. */
+const isUnconcerned = (one: ServedService, context: RenderContext): boolean =>
+  one.workloads.length > 0 && policiesOf(one, context).length === 0;
 
 function placeOf({ service }: ServedService, policies: readonly Policy[]): ObjectPlace {
   const { namespace, name } = service;
@@ -150,15 +155,17 @@ function podPart(
 
 const CONDITIONS: readonly string[] = [
   'it is called through a Service that uses a waypoint; whoever calls a pod by its address, or a port of no such Service, is refused',
-  'no route of the waypoint sends what is for one Service to the pods of another',
+  'neither routes nor hand-written endpoints lead from one Service to the pods of another',
   'callers are in the ambient mesh, with a SPIFFE ID of the form /ns/<namespace>/sa/<service account> of the own trust domain',
   'HTTP requests whose path holds "*" or that name no host are refused',
 ];
 
 /** What keeps callers out, or the waypoint from being all that there is. */
 function shortcomings(workload: InventoryWorkload, { waypoints, past }: Front): readonly string[] {
-  const reasons = past.map(
-    ({ namespace, name }) => `Service ${namespace}/${name} uses no waypoint, so who calls it is refused`,
+  const reasons = past.map(({ namespace, name, headless }) =>
+    headless === true
+      ? `Service ${namespace}/${name} has no address of its own, so who calls it comes past the waypoint and is refused`
+      : `Service ${namespace}/${name} uses no waypoint, so who calls it is refused`,
   );
   for (const { namespace, name, principals, alsoHeldBy } of waypoints) {
     if (alsoHeldBy.length === 0) continue;

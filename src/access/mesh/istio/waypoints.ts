@@ -74,10 +74,11 @@ export function waypointMap(inventory: Inventory): WaypointMap {
   for (const service of inventory.services ?? []) {
     const workloads = finder.selected(service);
     const waypoint = finder.used(service.labels, service.namespace);
-    if (waypoint?.takesServices !== true) {
+    const isServed = waypoint?.takesServices === true;
+    if (!isServed || service.headless === true) {
       for (const workload of workloads) frontOf(workload).past.push(service);
-      continue;
     }
+    if (!isServed) continue;
     const one = { service, waypoint, workloads };
     served.push(one);
     for (const workload of workloads) frontOf(workload).served.push(one);
