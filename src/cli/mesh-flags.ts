@@ -7,7 +7,10 @@ import { parseIpBlock, type IpBlock } from '../lib/ip-address.js';
 export function addMeshOptions(command: Command): Command {
   return command
     .option('--root-namespace <namespace>', 'istio: the namespace whose objects hold in the whole mesh')
-    .option('--ambient', 'istio: for ztunnel alone, which sees connections and no HTTP')
+    .option(
+      '--ambient',
+      'istio: for ambient (ztunnel, and waypoints that use-waypoint labels name), also where no label says ambient',
+    )
     .option(
       '--trust-domain-alias <name...>',
       "istio: the mesh's trustDomainAliases, as in its MeshConfig",
