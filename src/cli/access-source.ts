@@ -76,13 +76,14 @@ export async function openAccessSource(
       ...(resource === undefined ? {} : { resource }),
       ...(options.trustDomain === undefined ? {} : { flag: options.trustDomain }),
     });
-    const issuers = settings.tokenIssuers.flatMap(({ issuer, audiences, jwksUri, jwks }) =>
+    const issuers = settings.tokenIssuers.flatMap(({ issuer, audiences, algorithms, jwksUri, jwks }) =>
       issuer === undefined
         ? []
         : [
             {
               issuer,
               audiences,
+              ...(algorithms === undefined ? {} : { algorithms }),
               ...(jwksUri === undefined ? {} : { jwksUri }),
               ...(jwks === undefined ? {} : { jwks }),
             },

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, it, jest } from '@jest/globals';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { HTTP_CONNECTION_MANAGER } from '../../src/access/mesh/envoy/connection-manager.js';
+import { parse } from 'yaml';
 import { runGo } from '../e2e/support/clients.js';
 import { pipeCluster, serverConfig } from '../e2e/support/envoy.js';
 import { identity, namespace, pod, trustDomain, writeResources } from '../e2e/support/resources.js';
@@ -92,7 +93,9 @@ const raw = { name: 'raw', from: front, to: [{ ports: [7000] }] };
         discovered('prepare', 'signet/prepare/8080', 'GRPC'),
         discovered('http', 'signet/http/8080', 'DELTA_GRPC'),
       ];
-      const network = [discovered('network', 'signet/network/7000', 'DELTA_GRPC')];
+      // As the documentation has it.
+      const page = readFileSync(new URL('../../docs/policy/envoy.md', import.meta.url), 'utf8');
+      const network = parse(page.split('```yaml\n')[2]?.split('```')[0] ?? '') as Json[];
       envoy = await startEnvoyProxy(serverConfig(server.socket('back'), http, network));
       scope.onEnd(() => envoy.stop());
       own = await credentialsOf('front');
@@ -101,11 +104,9 @@ const raw = { name: 'raw', from: front, to: [{ ports: [7000] }] };
         trust: {},
         of: () => Promise.reject(new Error('certificates come from Signet')),
       });
+      scope.onEnd(() => client.close());
     }, rig.rigTimeout);
-    afterAll(async () => {
-      client.close();
-      await scope.end();
-    });
+    afterAll(() => scope.end());
 
     async function credentialsOf(podName: string): Promise<Credentials> {
       const file = join(scope.folder(), 'key.pem');

@@ -41,6 +41,8 @@ export interface KubernetesObject {
 export interface RenderedIssuer {
   readonly issuer: string;
   readonly audiences?: readonly string[];
+  /** JWS algorithms that are taken; RS256, ES256, PS256 and EdDSA unless said. */
+  readonly algorithms?: readonly string[];
   readonly jwksUri?: string;
   /** A JWK set as JSON text, instead of `jwksUri`. */
   readonly jwks?: string;

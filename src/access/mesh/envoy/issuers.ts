@@ -3,8 +3,6 @@ import type { Json } from './predicate.js';
 
 /** A token issuer as Envoy is told of it. */
 export interface EnvoyIssuer extends RenderedIssuer {
-  /** JWS algorithms that are taken; {@link USUAL_ALGORITHMS} unless said. */
-  readonly algorithms?: readonly string[];
   /** Its keys come later, with the filter that verifies. */
   readonly keysServed?: boolean;
 }
