@@ -37,6 +37,31 @@ export const CLUSTER = {
   workloads: [http('shop', 'orders'), http('shop', 'payments', { tier: 'backend' }), http('web', 'frontend')],
 };
 
+const AMBIENT = { 'istio.io/dataplane-mode': 'ambient', 'istio.io/use-waypoint': 'waypoint' };
+
+/** The same cluster in Istio's ambient mesh, with a Service for each workload, and waypoints. */
+export const WAYPOINTS = {
+  ...CLUSTER,
+  namespaces: CLUSTER.namespaces.map(({ name, labels }) => ({ name, labels: { ...labels, ...AMBIENT } })),
+  workloads: CLUSTER.workloads.map((workload) => ({
+    ...workload,
+    namespaceLabels: { ...workload.namespaceLabels, ...AMBIENT },
+  })),
+  services: CLUSTER.workloads.map(({ namespace, name, labels, ports }) => ({
+    namespace,
+    name,
+    labels: {},
+    selector: labels,
+    ports: ports.map(({ port, protocol }) => ({ port, targetPort: port, protocol })),
+  })),
+  gateways: CLUSTER.namespaces.map(({ name }) => ({
+    namespace: name,
+    name: 'waypoint',
+    className: 'istio-waypoint',
+    labels: {},
+  })),
+};
+
 export const ROLES = [
   {
     kind: 'AccessRole',

@@ -4,7 +4,7 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import prettier from 'prettier';
-import { CLUSTER, FEATURES, INSTANT, ISSUERS, ROLES } from './fidelity-catalogue.mjs';
+import { CLUSTER, FEATURES, INSTANT, ISSUERS, ROLES, WAYPOINTS } from './fidelity-catalogue.mjs';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const pages = join(root, 'docs', 'policy');
@@ -19,7 +19,13 @@ const { rendererOf } = await load('cli/meshes.js');
 
 /** What a mesh's page tells of: one or more ways to render for it. The first is the mesh's column in the overview. */
 const MESHES = [
-  page('istio', 'Istio', ['Sidecars', {}], ['Ambient (ztunnel alone)', { ambient: true }]),
+  page(
+    'istio',
+    'Istio',
+    ['Sidecars', {}],
+    ['Ambient (ztunnel alone)', { ambient: true }],
+    ['Ambient with a waypoint', { ambient: true }, WAYPOINTS],
+  ),
   page('envoy', 'Envoy', ['Envoy', {}]),
   page(
     'networkpolicy',
@@ -40,7 +46,7 @@ const features = Object.entries(FEATURES).flatMap(([group, list]) =>
   list.map(([name, input]) => ({ group, name, set: compile(name, input) })),
 );
 for (const mesh of MESHES) {
-  for (const form of mesh.forms) form.rows = features.map((feature) => judge(form.renderer, feature));
+  for (const form of mesh.forms) form.rows = features.map((feature) => judge(form, feature));
 }
 mkdirSync(target, { recursive: true });
 for (const { file, forms } of MESHES)
@@ -52,7 +58,11 @@ function page(mesh, title, ...rest) {
   return {
     file,
     title,
-    forms: rest.map(([name, options]) => ({ name, renderer: rendererOf(mesh, options) })),
+    forms: rest.map(([name, options, cluster = CLUSTER]) => ({
+      name,
+      renderer: rendererOf(mesh, options),
+      inventory: createInventory(cluster),
+    })),
   };
 }
 
@@ -72,8 +82,8 @@ function compile(name, input) {
 }
 
 /** What a renderer says of a feature: of its rule, and where that is exact, of the policy as a whole. */
-function judge(renderer, { name, set }) {
-  const { verdicts } = render(renderer, { set, inventory, time: INSTANT, zones, issuers: ISSUERS });
+function judge({ renderer, inventory: there }, { name, set }) {
+  const { verdicts } = render(renderer, { set, inventory: there, time: INSTANT, zones, issuers: ISSUERS });
   // Of what no request of the network can be about, there is nothing to render and nothing to lose.
   if (verdicts.length === 0 && !name.includes('no request of the network'))
     throw new Error(`${renderer.mesh} says nothing of ${name}`);

@@ -248,6 +248,47 @@ const fidelities = ({ verdicts }: Rendering): readonly string[] => verdicts.map(
     expect(reasons(rendering)).toContain('Service shop/past uses no waypoint, so who calls it is refused');
   });
 
+  it('opens nothing by labels that a workload behind a waypoint has too', async () => {
+    const plain = workload('web', { namespaceLabels: { 'istio.io/dataplane-mode': 'ambient' } });
+    const behind = workload('web2', {
+      ...plain,
+      name: 'web2',
+      labels: { ...plain.labels, x: '1', 'istio.io/use-waypoint': 'wp' },
+    });
+    const content = shop({
+      namespaces: [{ name: 'shop', labels: { 'istio.io/dataplane-mode': 'ambient' } }],
+      workloads: [plain, behind],
+      services: [],
+      gateways: [
+        {
+          namespace: 'shop',
+          name: 'wp',
+          className: 'istio-waypoint',
+          labels: { 'istio.io/waypoint-for': 'all' },
+        },
+      ],
+    });
+    const one = policy([reads]);
+    const inputs: readonly PolicyInput[] = [
+      {
+        ...one,
+        spec: { ...one.spec, target: { podSelector: { matchLabels: { app: 'web' } }, ports: [9000] } },
+      },
+      {
+        kind: 'AccessPolicy',
+        metadata: { name: 'none', namespace: 'shop' },
+        spec: {
+          target: { podSelector: { matchLabels: { x: '1' } } },
+          rules: [{ name: 'none', effect: 'Deny', from: [{ spiffeIDs: [CALLER] }] }],
+        },
+      },
+    ];
+    const rendering = rendered(inputs, content, 'Allow');
+    // On ports that no policy closes everybody may call the one, but this caller not the other.
+    expect(await atPod(rendering, behind, CALLER)).toBe(false);
+    expect(reasons(rendering)).toContain('among those of shop/web2 too, which Istio cannot tell apart');
+  });
+
   it('does not compare addresses at a waypoint, where istiod takes ipBlocks and Envoy has no address', async () => {
     const blocks = ['10.0.0.0/8'];
     const raw = (source: object): KubernetesObject => ({
