@@ -16,6 +16,8 @@ describe('a state directory', () => {
     const layout = openStateDirectory(join(folder, 'state'));
     expect(statSync(layout.root).mode & 0o777).toBe(0o711);
     expect(layout.podSocket('u')).toBe(join(folder, 'state/run/pods/u/api.sock'));
+    expect(layout.podApplicationSocket('u')).toBe(join(folder, 'state/run/pods/u/authz.sock'));
+    expect(layout.sharedApplicationSocket).toBe(join(folder, 'state/run/authz.sock'));
     expect(layout.adminSocket).toBe(join(folder, 'state/admin.sock'));
   });
 

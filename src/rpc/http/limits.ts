@@ -16,6 +16,8 @@ export interface HttpLimits {
   readonly reservedConnectionsPerListener: number;
   /** Connections of one process, or of one SPIFFE ID, to one listener. */
   readonly maxConnectionsPerPeer: number;
+  /** TLS handshakes at one time on one listener. When one more comes, the oldest is given up: an honest one takes milliseconds. */
+  readonly maxHandshakes: number;
   /** Requests at one time on one connection (pipelining); one more closes it. */
   readonly maxRequestsPerConnection: number;
   /** From the end of a request's header to the last byte of its answer, in milliseconds. */
@@ -34,6 +36,7 @@ export const defaultHttpLimits: HttpLimits = {
   maxConnectionsPerListener: 512,
   reservedConnectionsPerListener: 16,
   maxConnectionsPerPeer: 128,
+  maxHandshakes: 128,
   maxRequestsPerConnection: 16,
   requestMs: 10_000,
   idleMs: 30_000,

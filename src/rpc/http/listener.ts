@@ -123,8 +123,6 @@ export async function openHttps(
   const { pool, serve, retire, clock, logger } = parts;
   const admission = admissionOf(name, parts.limits.maxConnectionsPerListener, parts);
   const server = createTlsServer({ ...TLS_BOUNDS, ALPNProtocols: ['http/1.1'] });
-  // Handshakes count too, before it is known whose they are.
-  server.maxConnections = parts.limits.maxConnectionsPerListener;
   guardWithIdentity(server, identity, {
     clock,
     authorize: options.authorize,
@@ -132,7 +130,9 @@ export async function openHttps(
     onRotationFailed: (error) =>
       logger.error('a new SVID could not be put into use', { reason: error.message }),
   });
+  const handshakes = boundHandshakes(server, parts.limits.maxHandshakes);
   server.on('secureConnection', (socket: TLSSocket) => {
+    handshakes.done(socket);
     const verified = peerOf(socket);
     if (verified === undefined) {
       admission.refuse(socket, 'no SVID');
@@ -160,6 +160,26 @@ export async function openHttps(
       await closeListener(server, name, pool);
     },
   };
+}
+
+/** Nobody is kept out by connections that never come to be: of too many handshakes the oldest is given up. */
+function boundHandshakes(server: Server, max: number): { readonly done: (socket: Socket) => void } {
+  // By address and port, which the socket that TLS makes of another has too.
+  const nameOf = ({ remoteAddress = '', remotePort = 0 }: Socket): string => `${remoteAddress} ${remotePort}`;
+  const open = new Map<string, Socket>();
+  server.prependListener('connection', (raw: Socket) => {
+    const name = nameOf(raw);
+    open.set(name, raw);
+    raw.once('close', () => {
+      if (open.get(name) === raw) open.delete(name);
+    });
+    const [oldest] = open.values();
+    if (open.size > max && oldest !== undefined) {
+      open.delete(nameOf(oldest));
+      oldest.destroy();
+    }
+  });
+  return { done: (socket) => void open.delete(nameOf(socket)) };
 }
 
 function listenTcp(

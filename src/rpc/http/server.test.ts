@@ -1,7 +1,8 @@
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { mkdtemp, rm, stat } from 'node:fs/promises';
 import { Agent } from 'node:http';
-import type { Socket } from 'node:net';
+import { Agent as SecureAgent } from 'node:https';
+import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { FakeClock } from '../../../test/support/fake-clock.js';
@@ -380,7 +381,7 @@ describe('the end of a server', () => {
 describe('over mutual TLS', () => {
   const CLIENT = 'spiffe://own.test/ns/shop/sa/front';
 
-  async function world(): Promise<{
+  async function world(limits: Partial<HttpLimits> = {}): Promise<{
     readonly own: AnyAuthority;
     readonly other: AnyAuthority;
     readonly identity: TestTlsIdentity;
@@ -393,7 +394,7 @@ describe('over mutual TLS', () => {
       own,
       other,
     ]);
-    const server = await serve();
+    const server = await serve(limits);
     const listener = await server.listenHttps({
       ...{ address: '127.0.0.1', port: 0, name: 'applications', identity },
       authorize: ({ trustDomain }) =>
@@ -440,16 +441,41 @@ describe('over mutual TLS', () => {
     expect(calls).toEqual([]);
   });
 
+  it('gives up the oldest handshake when there are too many, and lets honest clients in', async () => {
+    const { own, port, server } = await world({ maxHandshakes: 3 });
+    const stalled: Socket[] = [];
+    for (let count = 0; count < 20; count++) {
+      const socket = connect({ host: '127.0.0.1', port });
+      socket.on('error', () => undefined);
+      stalled.push(socket);
+    }
+    closers.push(() => stalled.forEach((socket) => socket.destroy()));
+    const ends = stalled.map(closed);
+    await until('the refusals', () => stalled.filter(({ destroyed }) => destroyed).length >= 17);
+    const agent = new SecureAgent({ keepAlive: true });
+    closers.push(() => agent.destroy());
+    const client = { ...to(port, await own.issue(CLIENT)), agent };
+    expect((await ask(client, '/echo', { json: {} })).status).toBe(200);
+    // Who has come in is none of those that handshakes push out.
+    const more = Array.from({ length: 10 }, () => connect({ host: '127.0.0.1', port }));
+    for (const socket of more) socket.on('error', () => undefined);
+    await until('the refusals', () => more.filter(({ destroyed }) => destroyed).length >= 7);
+    expect((await ask(client, '/echo', { json: {} })).status).toBe(200);
+    expect(server.connections).toBe(1);
+    for (const socket of more) socket.destroy();
+    await clock.advance(10_000);
+    await Promise.all(ends);
+  });
+
   it('ends connections when a bundle changes or the certificate is over, once they are answered', async () => {
     const { own, identity, server, port } = await world();
     const svid = await own.issue(CLIENT, { notAfter: clock.now() + 20_000 });
-    const agent = async (): Promise<() => Promise<HttpReply>> => {
-      const { Agent: SecureAgent } = await import('node:https');
+    const agent = (): (() => Promise<HttpReply>) => {
       const one = new SecureAgent({ keepAlive: true });
       closers.push(() => one.destroy());
       return () => ask({ ...to(port, svid), agent: one }, '/echo', { json: {} });
     };
-    const first = await agent();
+    const first = agent();
     await first();
     expect(server.connections).toBe(1);
     identity.trust([]);
