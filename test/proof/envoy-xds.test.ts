@@ -79,11 +79,9 @@ const front = (paths: readonly unknown[]): Json => ({
         trust: {},
         of: () => Promise.reject(new Error('certificates come from Signet')),
       });
+      scope.onEnd(() => client.close());
     }, rig.rigTimeout);
-    afterAll(async () => {
-      client.close();
-      await scope.end();
-    });
+    afterAll(() => scope.end());
 
     async function credentialsOf(podName: string): Promise<Credentials> {
       const key = join(scope.folder(), 'key.pem');
