@@ -132,7 +132,8 @@ describe('a view of access that is read again in part', () => {
     );
     expect(sameInventory).toBeGreaterThan(50);
     expect(samePolicies).toBeGreaterThan(50);
-    expect(allowed / asked).toBeGreaterThan(0.05);
-    expect(allowed / asked).toBeLessThan(0.95);
+    // Few: most policies of the sample say nothing of a bare connection.
+    expect(allowed).toBeGreaterThan(30);
+    expect(asked - allowed).toBeGreaterThan(30);
   });
 });
