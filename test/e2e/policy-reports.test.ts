@@ -9,6 +9,7 @@ import { parseAllDocuments } from 'yaml';
 import { REPORT_RULES } from '../../src/cli/report-rules.js';
 import { buildProgram, runProgram } from '../../src/cli/program.js';
 import { systemClock } from '../../src/lib/clock.js';
+import { signetCommand } from './support/signet.js';
 import { readSarif, type SarifRun } from '../support/sarif.js';
 
 /* What the commands about policies report to other programs, and how `signet render` is told about a mesh. */
@@ -217,7 +218,8 @@ describe('standard input', () => {
     input: string,
     ...argv: readonly string[]
   ): { code: number | null; out: string; err: string } => {
-    const done = spawnSync(process.execPath, ['bin/signet', ...argv], { input, encoding: 'utf8' });
+    const [program, ...rest] = signetCommand(argv);
+    const done = spawnSync(program, rest, { input, encoding: 'utf8' });
     return { code: done.status, out: done.stdout, err: done.stderr };
   };
   const whole = `${CLUSTER}---\n${POLICY}`;

@@ -114,7 +114,7 @@ export async function replaceAuthority(server: Signet): Promise<string> {
 }
 
 /** The command line that runs the built program on this very Node. */
-function signetCommand(args: readonly string[]): readonly [string, ...string[]] {
+export function signetCommand(args: readonly string[]): readonly [string, ...string[]] {
   assertBuilt();
   return [process.execPath, bin, ...args];
 }
