@@ -10,7 +10,7 @@ import { AuthorityKind, AuthoritySlot } from '../../src/rpc/gen/signet/admin/v1/
 import { createRpcServer } from '../../src/rpc/server.js';
 import { authorizationService } from '../../src/rpc/services.js';
 import type { Credentials, CredentialSource } from '../rig/credentials.js';
-import { answerHello, bootstrap, envoyType, httpManager, listener, type Json } from '../rig/envoy-config.js';
+import { answerHello, bootstrap, httpManager, listener, type Json } from '../rig/envoy-config.js';
 import { startEnvoyProxy, type EnvoyProxy } from '../rig/envoy-proxy.js';
 import { newMeshClient, type MeshAnswer, type MeshClient } from '../rig/mesh-client.js';
 import * as rig from '../rig/rig.js';
@@ -19,104 +19,20 @@ import { closed } from '../support/sockets.js';
 import { AnyAuthority, TestTlsIdentity } from '../support/tls-identity.js';
 import { until } from '../support/until.js';
 import { runGo } from './support/clients.js';
+import {
+  documentedConfig,
+  extAuthz,
+  guardedConfig,
+  http2Cluster,
+  portOf,
+  SIGNET,
+  tcp,
+  tlsTo,
+} from './support/envoy-authorization.js';
 import { identity, namespace, pod, trustDomain, writeResources, type Manifest } from './support/resources.js';
 import { newScope, type Scope } from './support/scope.js';
 
 jest.setTimeout(60_000);
-
-const SIGNET = 'spiffe://shop.test/signet/agent';
-
-const sds = (name: string): Json => ({
-  name,
-  sds_config: {
-    resource_api_version: 'V3',
-    api_config_source: {
-      api_type: 'GRPC',
-      transport_api_version: 'V3',
-      grpc_services: [{ envoy_grpc: { cluster_name: 'signet' } }],
-    },
-  },
-});
-
-const http2Cluster = (name: string, address: Json, more: Json = {}): Json => ({
-  ...{ name, type: 'STATIC', connect_timeout: '1s' },
-  // Of the retries of extAuthz below, Envoy would do no more than three at a time.
-  circuit_breakers: { thresholds: [{ max_retries: 1000 }] },
-  typed_extension_protocol_options: {
-    'envoy.extensions.upstreams.http.v3.HttpProtocolOptions': {
-      '@type': envoyType('extensions.upstreams.http.v3.HttpProtocolOptions'),
-      explicit_http_config: { http2_protocol_options: {} },
-    },
-  },
-  load_assignment: { cluster_name: name, endpoints: [{ lb_endpoints: [{ endpoint: { address } }] }] },
-  ...more,
-});
-
-const tlsTo = (common: Json): Json => ({
-  transport_socket: {
-    name: 'envoy.transport_sockets.tls',
-    typed_config: {
-      '@type': envoyType('extensions.transport_sockets.tls.v3.UpstreamTlsContext'),
-      common_tls_context: {
-        alpn_protocols: ['h2'],
-        // Envoy's clients go no further than 1.2 unless they are told.
-        tls_params: { tls_minimum_protocol_version: 'TLSv1_3', tls_maximum_protocol_version: 'TLSv1_3' },
-        ...common,
-      },
-    },
-  },
-});
-
-const extAuthz: Json = {
-  name: 'envoy.filters.http.ext_authz',
-  typed_config: {
-    '@type': envoyType('extensions.filters.http.ext_authz.v3.ExtAuthz'),
-    transport_api_version: 'V3',
-    grpc_service: {
-      envoy_grpc: { cluster_name: 'authorization' },
-      timeout: '2s',
-      // A server that tells its clients to go refuses what it has not seen.
-      retry_policy: { retry_on: 'refused-stream,connect-failure', num_retries: 2 },
-    },
-    failure_mode_allow: false,
-    include_peer_certificate: true,
-  },
-};
-
-const portOf = (address: string): number => Number(address.slice(address.lastIndexOf(':') + 1));
-const tcp = (port: number): Json => ({ socket_address: { address: '127.0.0.1', port_value: port } });
-
-/** An Envoy that gets its SVID from its pod's socket and asks over TCP, as docs/policy/enforcement.md says. */
-function guardedConfig(socket: string, address: string, answering = SIGNET): Json {
-  const authorization = http2Cluster(
-    'authorization',
-    tcp(portOf(address)),
-    tlsTo({
-      tls_certificate_sds_secret_configs: [sds('default')],
-      combined_validation_context: {
-        default_validation_context: {
-          match_typed_subject_alt_names: [{ san_type: 'URI', matcher: { exact: answering } }],
-        },
-        validation_context_sds_secret_config: sds('ROOTCA'),
-      },
-    }),
-  );
-  const transportSocket = {
-    name: 'envoy.transport_sockets.tls',
-    typed_config: {
-      '@type': envoyType('extensions.transport_sockets.tls.v3.DownstreamTlsContext'),
-      require_client_certificate: true,
-      common_tls_context: {
-        tls_certificate_sds_secret_configs: [sds('default')],
-        validation_context_sds_secret_config: sds('ALL'),
-      },
-    },
-  };
-  return bootstrap(
-    [listener(httpManager(answerHello, [extAuthz]), { transportSocket })],
-    [http2Cluster('signet', { pipe: { path: socket } }), authorization],
-  );
-}
 
 /** A pod of its own name, with a service account that others have, too. */
 const replica = (name: string, version: string): Manifest => ({
@@ -208,6 +124,12 @@ const nobody: CredentialSource = {
       stop.abort();
       await dev.stopped;
       await scope.end();
+    });
+
+    it('runs with the configuration of docs/policy/enforcement.md', async () => {
+      const documented = await start(documentedConfig(socket('back-1'), address));
+      expect(await get('/items/1', documented)).toMatchObject({ status: 200 });
+      expect(await get('/admin', documented)).toMatchObject({ status: 403 });
     });
 
     it('is answered for the workload whose SVID Envoy shows', async () => {

@@ -140,9 +140,7 @@ function dial(raw: Socket, context: SecureContext, options: TlsDialOptions): Pro
       refuse(new PeerError('PeerSvidInvalid', 'the TLS handshake took too long')),
     );
     socket.on('error', refuse);
-    socket.once('close', () =>
-      refuse(new SignetError('Closed', 'the server closed the connection in the handshake')),
-    );
+    socket.once('close', () => refuse(new PeerError('PeerSvidInvalid', 'the server left in the handshake')));
     // Before Node's own listener, after which the peer's chain may be forgotten.
     socket.prependOnceListener('secure', () => {
       try {
