@@ -14,6 +14,8 @@ export interface AppliedObject {
   readonly metadata: {
     readonly name: string;
     readonly namespace?: string;
+    /** Where it must be this very object: `ApiConflict` when the name stands for another by now. */
+    readonly uid?: string;
     readonly labels?: Readonly<Record<string, string>>;
     readonly annotations?: Readonly<Record<string, string>>;
     readonly ownerReferences?: readonly unknown[];
@@ -35,8 +37,11 @@ export interface ObjectWriter {
   create(type: ResourceType, object: AppliedObject): Promise<ApiObject>;
   /** Writes the whole object if `metadata.resourceVersion` is still the present one; `ApiConflict` otherwise. */
   replace(type: ResourceType, object: AppliedObject & ApiObject): Promise<ApiObject>;
-  /** Deletes it, if it still has this uid. What is gone already is no error. */
-  remove(type: ResourceType, ref: ObjectRef, uid?: string): Promise<void>;
+  /**
+   * Deletes it, if it still has this uid. What is gone already is no error. With a version: `ApiConflict` when somebody
+   * has changed it since.
+   */
+  remove(type: ResourceType, ref: ObjectRef, uid?: string, resourceVersion?: string): Promise<void>;
 }
 
 /** What a writer is made of. */
@@ -83,19 +88,24 @@ export function createObjectWriter({ api, fieldManager }: ObjectWriterOptions): 
       const path = objectPath(type, refOf(object));
       return written(await api.send({ method: 'PUT', path, query: { fieldManager }, body: object }), path);
     },
-    async remove(type, ref, uid) {
+    async remove(type, ref, uid, resourceVersion) {
+      const preconditions = {
+        ...(uid === undefined ? {} : { uid }),
+        ...(resourceVersion === undefined ? {} : { resourceVersion }),
+      };
       const body = {
         kind: 'DeleteOptions',
         apiVersion: 'v1',
         propagationPolicy: 'Background',
-        ...(uid === undefined ? {} : { preconditions: { uid } }),
+        preconditions,
       };
       try {
         await api.send({ method: 'DELETE', path: objectPath(type, ref), body });
       } catch (thrown) {
         const { code } = ApiError.from(thrown);
         // With another uid it is another object, which nobody asked to delete.
-        if (code !== 'ApiNotFound' && !(code === 'ApiConflict' && uid !== undefined)) throw thrown;
+        const another = code === 'ApiConflict' && uid !== undefined && resourceVersion === undefined;
+        if (code !== 'ApiNotFound' && !another) throw thrown;
       }
     },
   };

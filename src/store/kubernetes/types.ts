@@ -24,3 +24,9 @@ export const CONFIG_MAP = namespaced('ConfigMap', '', 'v1', 'configmaps');
 export const SERVICE = namespaced('Service', '', 'v1', 'services');
 export const LEASE = namespaced('Lease', 'coordination.k8s.io', 'v1', 'leases');
 export const EVENT = namespaced('Event', 'events.k8s.io', 'v1', 'events');
+export const CUSTOM_RESOURCE_DEFINITION = clusterScoped(
+  'CustomResourceDefinition',
+  'apiextensions.k8s.io',
+  'v1',
+  'customresourcedefinitions',
+);
