@@ -96,6 +96,7 @@ module.exports = {
       ['lib', 'identity', 'access', 'resources', 'store', 'cluster', 'rpc', 'workload'],
       'commands',
     ),
+    only('operate', ['lib', 'rpc'], 'what operators see is said by whoever composes it'),
     {
       name: 'http-knows-no-grpc',
       comment: 'JSON over HTTP is served without the gRPC library and its messages',
@@ -134,6 +135,7 @@ module.exports = {
     packageOnlyIn('node-forge', ['^src/identity/pki/'], 'forge encodes DER and nothing else'),
     packageOnlyIn('@grpc/grpc-js', ['^src/rpc/', '^src/main/'], 'gRPC stays at the edge'),
     packageOnlyIn('@kubernetes/client-node', ['^src/store/kubernetes/'], 'Kubernetes stays behind the store'),
+    packageOnlyIn('prom-client', ['^src/operate/metrics/'], 'metrics are made from one list'),
     packageOnlyIn('koffi', ['^src/rpc/peer/'], 'the FFI reads peer credentials and does nothing else'),
     packageOnlyIn('winston', ['^src/main/logging[.]ts$'], 'the log has one writer'),
     {

@@ -6,6 +6,9 @@ import type { Logger } from '../lib/logger.js';
 import type { Random } from '../lib/random.js';
 import { createRemoteNodeApi } from '../rpc/node/remote-node-api.js';
 import type { BundleUpdate, NodeApi } from '../rpc/node-api.js';
+import { showAgent } from './agent-operations.js';
+import type { ListenAddress } from './listen-address.js';
+import { openOperations, type Operations } from './operations.js';
 
 /** How an agent in a cluster is started. */
 export interface AgentOptions {
@@ -15,6 +18,10 @@ export interface AgentOptions {
   readonly tokenFile: string;
   /** Of the trust bundle, for the first contact. */
   readonly bundleFile: string;
+  /** For probes and metrics; nowhere unless said. */
+  readonly operations?: ListenAddress;
+  /** Of Signet, for metrics. */
+  readonly version?: string;
   readonly clock: Clock;
   readonly random: Random;
   readonly logger: Logger;
@@ -26,13 +33,50 @@ export interface AgentOptions {
 export interface RunningAgent {
   readonly nodeName: string;
   readonly agent: Agent;
+  /** Where health and metrics are, `ip:port`. */
+  readonly operationsAddress: string | undefined;
   /** Resolves when it has stopped, after `signal` was aborted. */
   readonly stopped: Promise<void>;
 }
 
 /** Attests this node, and follows its server. Resolves when the server has taken it. */
 export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
+  const { clock, random, logger, signal } = options;
+  const operations = await openOperations({
+    ...{ program: 'agent', address: options.operations, version: options.version ?? '' },
+    ...{ clock, random, logger },
+  });
+  signal.addEventListener('abort', () => operations.stopping(), { once: true });
+  try {
+    const { nodeName, agent, stopped } = await attested(options, operations);
+    return {
+      nodeName,
+      agent,
+      operationsAddress: operations.address,
+      stopped: stopped.finally(() => operations.close()),
+    };
+  } catch (error) {
+    await operations.close();
+    throw error;
+  }
+}
+
+async function attested(
+  options: AgentOptions,
+  operations: Operations,
+): Promise<Omit<RunningAgent, 'operationsAddress'>> {
   const { clock, random, logger, signal, trustDomain } = options;
+  /** What health and metrics are read from, as it comes to be. */
+  const come: { agent?: Agent; nodeName?: string } = {};
+  operations.health.ready.add('attested', () =>
+    come.nodeName === undefined ? 'the server has not taken this agent yet' : undefined,
+  );
+  // What it holds is served without the server, so a connection that is lost does not make it unready.
+  operations.health.ready.add('synced', () =>
+    come.agent?.ready.value === true ? undefined : 'the registrations and bundles have not come yet',
+  );
+  showAgent(operations, () => come.agent);
+  operations.show('node', () => come.nodeName ?? null);
   const server = await connectToServer(
     {
       ...{ trustDomain, ...options.server, keyType: 'ec-p256', clock, random, logger },
@@ -42,6 +86,7 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
     signal,
   );
   const { nodeName } = server;
+  come.nodeName = nodeName;
   const remote = createRemoteNodeApi(() => server.rpc, trustDomain);
   const api: NodeApi = {
     ...remote,
@@ -49,6 +94,7 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
       tapped(remote.bundles(until), ({ own, taintedX509 }) => server.learn(own, taintedX509)),
   };
   const agent = createAgent({ api, nodeName, clock, random, logger });
+  come.agent = agent;
   const stopped = agent.run(signal).finally(() => server.close());
   return { nodeName, agent, stopped };
 }

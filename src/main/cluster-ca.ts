@@ -43,7 +43,7 @@ export interface ClusterCa {
 }
 
 /** A replica that has not seen the state for so long signs nothing: shorter than a new authority waits to sign. */
-const FRESH_WITHIN_MS = 30_000;
+export const FRESH_WITHIN_MS = 30_000;
 const POLL_MS = 8_000;
 const RETRY_MS = 1_000;
 

@@ -5,6 +5,6 @@ import { devCommand } from './dev-command.js';
 import { serverCommand } from './server-command.js';
 
 /** The commands that start servers, which the CLI knows nothing of. */
-export function servingCommands(io: CliIo): readonly Command[] {
-  return [devCommand(io), serverCommand(io), agentCommand(io)];
+export function servingCommands(io: CliIo, version: string): readonly Command[] {
+  return [devCommand(io), serverCommand(io, version), agentCommand(io, version)];
 }

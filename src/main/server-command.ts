@@ -5,13 +5,13 @@ import { systemRandom } from '../lib/random.js';
 import { argument } from './argument.js';
 import { formatListenAddress, parseListenAddress, type ListenAddress } from './listen-address.js';
 import { createLogger, LOG_LEVELS, type LogFormat, type LogLevel } from './logging.js';
-import { startServer } from './server.js';
 
 interface ServerFlags {
   readonly kubeconfig?: string;
   readonly context?: string;
   readonly namespace: string;
   readonly listenAddress: ListenAddress;
+  readonly httpAddress: ListenAddress;
   readonly audience: string;
   readonly agentServiceAccount: { readonly namespace: string; readonly name: string };
   readonly logFormat: LogFormat;
@@ -19,24 +19,30 @@ interface ServerFlags {
 }
 
 /** `signet server`: the controllers and the certificate authority of a cluster. */
-export function serverCommand(io: CliIo): Command {
+export function serverCommand(io: CliIo, version: string): Command {
   return new Command('server')
     .description('Run the controllers and the certificate authority of a cluster.')
     .option('--kubeconfig <file>', "how the API server is reached (default: the pod's service account)")
     .option('--context <name>', 'a context of the kubeconfig')
     .option('--namespace <name>', "where Signet's own Secrets and Lease are", 'signet-system')
-    .option(
-      '--listen-address <ip:port>',
-      'where agents reach this server, over mutual TLS',
-      argument(parseListenAddress),
-      { address: '0.0.0.0', port: 8443 },
+    .addOption(
+      new Option('--listen-address <ip:port>', 'where agents reach this server, over mutual TLS')
+        .argParser(argument(parseListenAddress))
+        .default({ address: '0.0.0.0', port: 8443 }, '0.0.0.0:8443'),
+    )
+    .addOption(
+      new Option(
+        '--http-address <ip:port>',
+        'where health (/livez, /readyz) and metrics (/metrics) are served',
+      )
+        .argParser(argument(parseListenAddress))
+        .default({ address: '0.0.0.0', port: 8080 }, '0.0.0.0:8080'),
     )
     .option('--audience <name>', "audience of the agents' service-account tokens", 'signet-server')
-    .option(
-      '--agent-service-account <namespace/name>',
-      'the only service account that agents run under',
-      serviceAccount,
-      { namespace: 'signet-system', name: 'signet-agent' },
+    .addOption(
+      new Option('--agent-service-account <namespace/name>', 'the only service account that agents run under')
+        .argParser(serviceAccount)
+        .default({ namespace: 'signet-system', name: 'signet-agent' }, 'signet-system/signet-agent'),
     )
     .addOption(
       new Option('--log-format <format>', 'how log lines look').choices(['text', 'json']).default('json'),
@@ -44,10 +50,12 @@ export function serverCommand(io: CliIo): Command {
     .addOption(
       new Option('--log-level <level>', 'how much is logged').choices([...LOG_LEVELS]).default('info'),
     )
-    .action((flags: ServerFlags) => run(io, flags));
+    .action((flags: ServerFlags) => run(io, version, flags));
 }
 
-async function run(io: CliIo, flags: ServerFlags): Promise<void> {
+async function run(io: CliIo, version: string, flags: ServerFlags): Promise<void> {
+  // It brings much along that no other command needs.
+  const { startServer } = await import('./server.js');
   const logger = createLogger({ level: flags.logLevel, format: flags.logFormat });
   const random = systemRandom;
   const server = await startServer({
@@ -59,6 +67,8 @@ async function run(io: CliIo, flags: ServerFlags): Promise<void> {
     // In a pod the host name is the pod's; what is random tells two processes of one pod apart.
     identity: `${hostname()}_${Buffer.from(random.bytes(6)).toString('hex')}`,
     listen: flags.listenAddress,
+    operations: flags.httpAddress,
+    version,
     audience: flags.audience,
     agentServiceAccount: flags.agentServiceAccount,
     ...{ clock: io.clock, random, logger, signal: io.signal },

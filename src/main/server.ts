@@ -1,38 +1,30 @@
-import { createRegistrationIndex } from '../identity/registration/registration-index.js';
-import { parseBundleDocument } from '../identity/spiffe/bundle-document.js';
-import type { TrustBundle } from '../identity/spiffe/bundle.js';
-import { findTrustDomain, trustDomainSettings, type TrustDomainSettings } from '../cluster/trust-domain.js';
-import { podFacts } from '../cluster/pod-facts.js';
-import { sleep, type Clock } from '../lib/clock.js';
-import { SignetError } from '../lib/errors.js';
+import type { TrustDomainSettings } from '../cluster/trust-domain.js';
+import type { Clock } from '../lib/clock.js';
+import type { SignetError } from '../lib/errors.js';
 import type { Logger } from '../lib/logger.js';
 import type { Random } from '../lib/random.js';
 import type { Watched } from '../lib/watched.js';
 import { SIGNET_KINDS, type SignetKind } from '../resources/kinds.js';
-import { createRpcServer, type RpcServer } from '../rpc/server.js';
-import { nodeService } from '../rpc/services.js';
 import type { TlsRpcListener } from '../rpc/tls/listener.js';
-import { createFederation } from '../server/federation.js';
-import { createNodeApi } from '../server/node-api.js';
 import { SERVER_PATH } from '../server/node-service/agent-id.js';
-import { createAttestation } from '../server/node-service/attestation.js';
-import { nodeServiceHandlers } from '../server/node-service/handlers.js';
-import { createRegistrationController } from '../server/registrations.js';
-import { createSigningService } from '../server/signing.js';
-import { createKubernetesApi, type KubernetesApi } from '../store/kubernetes/api.js';
+import { createKubernetesApi } from '../store/kubernetes/api.js';
 import { openConnection, type ConnectionOptions } from '../store/kubernetes/connection.js';
 import { createKubernetesStore, type FollowedKind } from '../store/kubernetes/kubernetes-store.js';
 import { createLeaderElection } from '../store/kubernetes/leader-election.js';
-import { createObjectWriter, type ObjectWriter } from '../store/kubernetes/object-writer.js';
-import { createTokenReviewer } from '../store/kubernetes/token-review.js';
+import { createObjectWriter } from '../store/kubernetes/object-writer.js';
 import { podTrimmer } from '../store/kubernetes/trim.js';
-import { NAMESPACE, POD, SECRET, signetType } from '../store/kubernetes/types.js';
-import type { Store } from '../store/store.js';
-import { openClusterCa, type ClusterCa } from './cluster-ca.js';
-import { keyEncryptionFromFile, keyEncryptionFromSecret } from './cluster-key.js';
+import { NAMESPACE, POD, signetType } from '../store/kubernetes/types.js';
+import type { ClusterCa } from './cluster-ca.js';
 import { leaderStore } from './leader-store.js';
 import type { ListenAddress } from './listen-address.js';
+import { openOperations, type Operations } from './operations.js';
 import { openOwnIdentity } from './own-identity.js';
+import { openServerCa } from './server-ca.js';
+import { createControllerRunner } from './server-controllers.js';
+import { composeNodeService, MAX_AGENT_CONNECTIONS, type NodeService } from './server-node-service.js';
+import { reflectorMetrics, showAuthorities, showStore } from './server-operations.js';
+import { untilSettled, untilSynced } from './server-waits.js';
+import { runTask, runWhileLeading } from './tasks.js';
 
 /** How a server in a cluster is started. */
 export interface ServerOptions {
@@ -43,6 +35,10 @@ export interface ServerOptions {
   readonly identity: string;
   /** For agents. */
   readonly listen: ListenAddress;
+  /** For probes and metrics; nowhere unless said. */
+  readonly operations?: ListenAddress;
+  /** Of Signet, for metrics. */
+  readonly version?: string;
   /** Of the agents' tokens. */
   readonly audience: string;
   readonly agentServiceAccount: { readonly namespace: string; readonly name: string };
@@ -58,82 +54,198 @@ export interface RunningServer {
   readonly trustDomain: string;
   /** Where agents reach it. */
   readonly address: ListenAddress;
+  /** Where health and metrics are, `ip:port`. */
+  readonly operationsAddress: string | undefined;
   readonly leading: Watched<boolean>;
-  /** Resolves when it has stopped, after `signal` was aborted. */
+  /** Resolves when it has stopped, after `signal` was aborted; rejects with the reason when it could not go on. */
   readonly stopped: Promise<void>;
 }
 
 const FIELD_MANAGER = 'signet';
 const LEASE_NAME = 'signet-server';
-const CA_SECRET = 'signet-ca';
-const KEY_SECRET = 'signet-key-encryption';
 /** What agents that are still connected get to finish their calls. */
 const DRAIN_MS = 10_000;
 
 /**
  * Runs a server against the API server. Resolves when agents may connect; until then it waits for what is not there yet
- * (the CRDs, the TrustDomain, the authorities) and says what it waits for. Rejects for what waiting does not mend.
+ * (the CRDs, the TrustDomain, the authorities) and says what it waits for, in the log and at /readyz. Rejects for what
+ * waiting does not mend.
+ *
+ * It stops in this order: it calls itself not ready, takes no more agents and lets those it has end their calls, ends the
+ * controllers, gives the lease back, and only then leaves the API server.
  */
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
-  const { clock, random, logger, namespace } = options;
-  const stop = new AbortController();
-  const closers: (() => unknown)[] = [];
-  const closeAll = async (): Promise<void> => {
-    for (const close of closers.splice(0).reverse()) await close();
-  };
-  const onAbort = (): void => stop.abort();
-  if (options.signal.aborted) stop.abort();
-  else options.signal.addEventListener('abort', onAbort, { once: true });
+  const { clock, random, logger } = options;
+  const operations = await openOperations({
+    ...{ program: 'server', address: options.operations, version: options.version ?? '' },
+    ...{ clock, random, logger },
+  });
+  const life = new Life(options.signal, operations, logger);
   try {
-    const api = createKubernetesApi(await openConnection(options.connection), clock);
-    closers.push(() => api.close());
-    const writer = createObjectWriter({ api, fieldManager: FIELD_MANAGER });
-    const store = createKubernetesStore({ api, writer, kinds: followedKinds(), clock, random, logger });
-    closers.push(running((signal) => store.run(signal)));
-    const election = createLeaderElection({
-      ...{ api, namespace, name: LEASE_NAME, identity: options.identity, clock, random, logger },
-    });
-    closers.push(running((signal) => election.run(signal)));
-    const statuses = leaderStore(store, election.leading, logger);
-    closers.push(() => statuses.close());
-
-    await synced(store, logger, clock, stop.signal);
-    const settings = await settled(store, options, stop.signal);
-    const clusterCa = await openCa(
-      { options, api, writer, store, settings, leading: election.leading },
-      stop.signal,
-    );
-    const { ca } = clusterCa;
-    closers.push(() => ca.close());
-    closers.push(running((signal) => clusterCa.follow(signal)));
-    closers.push(whileLeading(election.leading, (signal) => ca.run(signal)));
-
-    const node = composeNodeService({ options, api, store, statuses, settings, clusterCa });
-    closers.push(node.close);
-    const own = await openOwnIdentity({
-      ...{ ca, path: SERVER_PATH, keyType: 'ec-p256', ttlSeconds: settings.ttlSeconds.x509Svid },
-      ...{ bundleOf: node.bundleOf, onTrustChange: node.onTrustChange, clock, random, logger },
-    });
-    closers.push(() => own.close());
-    const listener = await node.server.listenTls({
-      ...options.listen,
-      ...{ name: 'agents', identity: own, clientCertificate: 'optional', maxConnections: 20_000 },
-    });
-    const stopped = new Promise<void>((resolve) => {
-      if (stop.signal.aborted) resolve();
-      else stop.signal.addEventListener('abort', () => resolve(), { once: true });
-    }).then(closeAll);
-    return { trustDomain: settings.name, address: addressOf(listener), leading: election.leading, stopped };
+    return await run(options, operations, life);
   } catch (error) {
-    await closeAll();
-    throw error;
-  } finally {
-    if (stop.signal.aborted) options.signal.removeEventListener('abort', onAbort);
+    await life.end();
+    throw life.failure ?? error;
   }
 }
 
-function addressOf({ address, port }: TlsRpcListener): ListenAddress {
-  return { address, port };
+/** When a server ends, and what is closed then. */
+class Life {
+  failure: SignetError | undefined;
+  readonly #stop = new AbortController();
+  readonly #closers: (() => unknown)[] = [];
+  readonly #outer: AbortSignal;
+  readonly #logger: Logger;
+  readonly #operations: Operations;
+  readonly #onAbort = (): void => this.#abort(this.#outer.reason);
+
+  constructor(outer: AbortSignal, operations: Operations, logger: Logger) {
+    this.#outer = outer;
+    this.#operations = operations;
+    this.#logger = logger;
+    this.closing(() => operations.close());
+    if (outer.aborted) this.#onAbort();
+    else outer.addEventListener('abort', this.#onAbort, { once: true });
+  }
+
+  get signal(): AbortSignal {
+    return this.#stop.signal;
+  }
+
+  /** What is opened last is closed first. */
+  closing(close: () => unknown): void {
+    this.#closers.push(close);
+  }
+
+  /** A task has ended that must not: a new process may do better. */
+  readonly failed = (error: SignetError): void => {
+    this.failure ??= error;
+    this.#operations.failed(error);
+    this.#logger.error('the server cannot go on', { code: error.code, reason: error.message });
+    this.#abort(error);
+  };
+
+  /** Resolves when it is to end. */
+  over(): Promise<void> {
+    return new Promise((resolve) => {
+      if (this.signal.aborted) resolve();
+      else this.signal.addEventListener('abort', () => resolve(), { once: true });
+    });
+  }
+
+  async end(): Promise<void> {
+    this.#outer.removeEventListener('abort', this.#onAbort);
+    this.#operations.stopping();
+    for (const close of this.#closers.splice(0).reverse()) await close();
+  }
+
+  #abort(reason: unknown): void {
+    this.#operations.stopping();
+    this.#stop.abort(reason);
+  }
+}
+
+async function run(options: ServerOptions, operations: Operations, life: Life): Promise<RunningServer> {
+  const { clock, random, logger, namespace } = options;
+  const { metrics, health, show } = operations;
+  /** What health and metrics are read from, as it comes to be. */
+  const come: { settings?: TrustDomainSettings; clusterCa?: ClusterCa; listener?: TlsRpcListener } = {};
+
+  const connection = await openConnection(options.connection);
+  const api = createKubernetesApi(connection, clock, (verb, code, seconds) => {
+    metrics.count('apiRequests', { verb, code });
+    metrics.observe('apiSeconds', { verb }, seconds);
+  });
+  life.closing(() => api.close());
+  const writer = createObjectWriter({ api, fieldManager: FIELD_MANAGER });
+  const kinds = followedKinds();
+  const store = createKubernetesStore({
+    ...{ api, writer, kinds, clock, random, logger, observe: reflectorMetrics(metrics) },
+  });
+  const election = createLeaderElection({
+    ...{ api, namespace, name: LEASE_NAME, identity: options.identity, clock, random, logger },
+  });
+  showStore(
+    operations,
+    store,
+    kinds.map(({ type }) => type.kind),
+    election,
+  );
+  health.ready.add('trust-domain', () =>
+    come.settings === undefined ? 'there is none to serve yet' : undefined,
+  );
+  showAuthorities(operations, () => come.clusterCa, clock);
+  health.ready.add('agents', () => (come.listener === undefined ? 'agents cannot connect yet' : undefined));
+
+  life.closing(runTask('the mirror of the API server', (signal) => store.run(signal), life.failed));
+  life.closing(runTask('leader election', (signal) => election.run(signal), life.failed));
+  const statuses = leaderStore(store, election.leading, logger);
+  life.closing(() => statuses.close());
+
+  const waiting = { clock, logger, signal: life.signal };
+  await untilSynced(store, waiting);
+  const settings = await untilSettled(store, waiting);
+  come.settings = settings;
+  const clusterCa = await openServerCa(
+    {
+      ...{ api, writer, store, settings, namespace },
+      leading: election.leading,
+      ...{ clock, random, logger },
+    },
+    life.signal,
+  );
+  come.clusterCa = clusterCa;
+  const { ca } = clusterCa;
+  life.closing(() => ca.close());
+  life.closing(runTask('following the authorities', (signal) => clusterCa.follow(signal), life.failed));
+  life.closing(runWhileLeading('rotation', election.leading, (signal) => ca.run(signal), life.failed));
+
+  const controllers = createControllerRunner(election.leading, metrics, life.failed);
+  show('queues', () => controllers.queues());
+
+  const node = composeNodeService({
+    ...{ api, store, statuses, settings, ca, metrics, clock, logger },
+    ...{ audience: options.audience, agentServiceAccount: options.agentServiceAccount },
+  });
+  show('agents', () => node.nodes());
+  life.closing(() => node.close());
+  const listener = await listenForAgents(options, node, clusterCa, settings, life);
+  come.listener = listener;
+  return {
+    trustDomain: settings.name,
+    address: { address: listener.address, port: listener.port },
+    operationsAddress: operations.address,
+    leading: election.leading,
+    stopped: life.over().then(async () => {
+      await life.end();
+      if (life.failure !== undefined) throw life.failure;
+    }),
+  };
+}
+
+async function listenForAgents(
+  { clock, random, logger, listen }: ServerOptions,
+  node: NodeService,
+  { ca }: ClusterCa,
+  settings: TrustDomainSettings,
+  life: Life,
+): Promise<TlsRpcListener> {
+  const own = await openOwnIdentity({
+    ...{ ca, path: SERVER_PATH, keyType: 'ec-p256', ttlSeconds: settings.ttlSeconds.x509Svid },
+    ...{ bundleOf: node.bundleOf, onTrustChange: node.onTrustChange, clock, random, logger },
+  });
+  life.closing(() => own.close());
+  const listener = await node.server.listenTls({
+    ...listen,
+    ...{
+      name: 'agents',
+      identity: own,
+      clientCertificate: 'optional',
+      maxConnections: MAX_AGENT_CONNECTIONS,
+    },
+  });
+  life.closing(() => node.drain(DRAIN_MS));
+  return listener;
 }
 
 function followedKinds(): readonly FollowedKind[] {
@@ -142,233 +254,4 @@ function followedKinds(): readonly FollowedKind[] {
     { type: POD, trim: podTrimmer() },
     ...(Object.keys(SIGNET_KINDS) as readonly SignetKind[]).map((kind) => ({ type: signetType(kind) })),
   ];
-}
-
-/** Runs something until it is closed. */
-function running(run: (signal: AbortSignal) => Promise<void>): () => Promise<void> {
-  const stop = new AbortController();
-  const done = run(stop.signal);
-  return async () => {
-    stop.abort();
-    await done.catch(() => undefined);
-  };
-}
-
-/** Runs something in each time that this replica leads; one time is over before the next begins. */
-function whileLeading(
-  leading: Watched<boolean>,
-  run: (signal: AbortSignal) => Promise<void>,
-): () => Promise<void> {
-  let term: (() => Promise<void>) | undefined;
-  let last: Promise<unknown> = Promise.resolve();
-  const change = (leads: boolean): void => {
-    const end = term;
-    term = undefined;
-    if (end !== undefined) last = Promise.all([last, end()]);
-    if (!leads) return;
-    term = running(async (signal) => {
-      await last;
-      if (!signal.aborted) await run(signal);
-    });
-  };
-  const unwatch = leading.watch(change);
-  change(leading.value);
-  return async () => {
-    unwatch();
-    change(false);
-    await last;
-  };
-}
-
-const WAIT_MS = 250;
-/** How often what is waited for is said again. */
-const TELL_MS = 30_000;
-
-/** Waits for a condition, and tells what it waits for at first and now and then. */
-async function waitFor<T>(
-  what: () => T | string,
-  { clock, logger }: { readonly clock: Clock; readonly logger: Logger },
-  signal: AbortSignal,
-): Promise<T> {
-  let toldAt = Number.NEGATIVE_INFINITY;
-  let told = '';
-  for (;;) {
-    const value = what();
-    if (typeof value !== 'string') return value;
-    if ((value !== told && clock.monotonic() - toldAt > 1_000) || clock.monotonic() - toldAt >= TELL_MS) {
-      logger.info(`waiting for ${value}`);
-      told = value;
-      toldAt = clock.monotonic();
-    }
-    await sleep(clock, WAIT_MS, signal);
-  }
-}
-
-function synced(
-  store: Store & { readonly waitingFor: readonly string[] },
-  logger: Logger,
-  clock: Clock,
-  signal: AbortSignal,
-): Promise<true> {
-  return waitFor(
-    () => (store.synced.value ? true : `the API server's ${store.waitingFor.join(', ')}`),
-    { clock, logger },
-    signal,
-  );
-}
-
-/** The trust domain's settings, once there is a TrustDomain that can be used. */
-function settled(store: Store, options: ServerOptions, signal: AbortSignal): Promise<TrustDomainSettings> {
-  return waitFor(
-    () => {
-      try {
-        const resource = findTrustDomain(store);
-        return resource === undefined ? 'a TrustDomain resource' : trustDomainSettings({ resource });
-      } catch (thrown) {
-        return `a TrustDomain that can be used: ${SignetError.from(thrown).message}`;
-      }
-    },
-    options,
-    signal,
-  );
-}
-
-interface CaParts {
-  readonly options: ServerOptions;
-  readonly api: KubernetesApi;
-  readonly writer: ObjectWriter;
-  readonly store: Store;
-  readonly settings: TrustDomainSettings;
-  readonly leading: Watched<boolean>;
-}
-
-async function openCa(parts: CaParts, signal: AbortSignal): Promise<ClusterCa> {
-  const { options, api, writer, store, settings, leading } = parts;
-  const { clock, random, logger, namespace } = options;
-  const file = settings.keyEncryptionFile;
-  const hasAuthorities = (): Promise<boolean> =>
-    writer.get(SECRET, { namespace, name: CA_SECRET }).then(
-      () => true,
-      () => false,
-    );
-  const encryption =
-    file === undefined
-      ? await keyEncryptionFromSecret(writer, { namespace, name: KEY_SECRET }, random, hasAuthorities)
-      : await keyEncryptionFromFile(file, random);
-  return openClusterCa(
-    {
-      ...{
-        api,
-        writer,
-        namespace,
-        secretName: CA_SECRET,
-        settings,
-        encryption,
-        leading,
-        clock,
-        random,
-        logger,
-      },
-      evidence: () => authoritiesSeen(store),
-    },
-    signal,
-  );
-}
-
-/** What the TrustDomain's status says of authorities that there have been. */
-function authoritiesSeen(store: Store): string | undefined {
-  const [resource] = store.list('TrustDomain');
-  if (resource === undefined) return undefined;
-  const { name } = resource.metadata;
-  const status = store.status('TrustDomain', name) as { readonly bundleSequence?: unknown } | undefined;
-  return typeof status?.bundleSequence === 'number'
-    ? `TrustDomain ${name} says status.bundleSequence ${status.bundleSequence}`
-    : undefined;
-}
-
-interface NodeParts {
-  readonly options: ServerOptions;
-  readonly api: KubernetesApi;
-  readonly store: Store;
-  /** Writes statuses while this replica leads. */
-  readonly statuses: Store;
-  readonly settings: TrustDomainSettings;
-  readonly clusterCa: ClusterCa;
-}
-
-interface NodeServiceParts {
-  readonly server: RpcServer;
-  readonly bundleOf: (trustDomain: string) => TrustBundle | undefined;
-  readonly onTrustChange: (listener: () => void) => () => void;
-  readonly close: () => Promise<void>;
-}
-
-/** Who gets what, and the service that agents ask for it. */
-function composeNodeService({
-  options,
-  api,
-  store,
-  statuses,
-  settings,
-  clusterCa,
-}: NodeParts): NodeServiceParts {
-  const { clock, logger, audience, agentServiceAccount } = options;
-  const { ca } = clusterCa;
-  const index = createRegistrationIndex({
-    trustDomain: settings.name,
-    defaults: { x509TtlSeconds: settings.ttlSeconds.x509Svid, jwtTtlSeconds: settings.ttlSeconds.jwtSvid },
-    maxX509TtlSeconds: settings.ttlSeconds.authority,
-  });
-  const controller = createRegistrationController({ store: statuses, index, clock, logger });
-  const federation = createFederation({
-    ...{ store: statuses, trustDomain: settings.name, parseBundle: parseBundleDocument, clock, logger },
-  });
-  const { registrations } = controller;
-  const signing = createSigningService({ ca, registrations, logger });
-  const agentPods = (nodeName: string): boolean =>
-    store.list('Pod').some((object) => {
-      const facts = podFacts(object);
-      return (
-        facts?.nodeName === nodeName &&
-        facts.namespace === agentServiceAccount.namespace &&
-        facts.serviceAccount === agentServiceAccount.name
-      );
-    });
-  const server = createRpcServer({ logger, clock, limits: { maxConnections: 20_000 } });
-  server.service(
-    nodeService,
-    nodeServiceHandlers({
-      ...{ ca, clock, logger, agentTtlSeconds: settings.ttlSeconds.x509Svid, hasAgent: agentPods },
-      attest: createAttestation({
-        ...{ trustDomain: settings.name, audience, clock, serviceAccount: agentServiceAccount },
-        reviewer: createTokenReviewer(api),
-        podOf(namespace, name) {
-          const object = store.get('Pod', `${namespace}/${name}`);
-          return object === undefined ? undefined : podFacts(object);
-        },
-      }),
-      nodeApi: (nodeName) =>
-        createNodeApi({
-          ...{ registrations, signing, ca, federation: federation.bundles, nodeName },
-          issued: (registrationId, notAfter) => controller.issued(registrationId, notAfter),
-        }),
-    }),
-  );
-  return {
-    server,
-    bundleOf: (name) =>
-      name === settings.name
-        ? ca.bundle.value
-        : federation.bundles.value.find(({ trustDomain }) => trustDomain === name),
-    onTrustChange(listener) {
-      const ends = [ca.bundle.watch(listener), federation.bundles.watch(listener)];
-      return () => ends.forEach((end) => end());
-    },
-    async close() {
-      await server.drain(DRAIN_MS);
-      await server.close();
-      await federation.close();
-      await controller.close();
-    },
-  };
 }

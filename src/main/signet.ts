@@ -25,7 +25,7 @@ async function main(): Promise<void> {
   const packageFile = new URL('../../package.json', import.meta.url);
   const { version } = JSON.parse(readFileSync(packageFile, 'utf8')) as { version: string };
   process.exitCode = await runProgram(
-    buildProgram(io, version, servingCommands(io)),
+    buildProgram(io, version, servingCommands(io, version)),
     process.argv.slice(2),
     io,
   );

@@ -31,6 +31,16 @@ export interface ListenHttpsOptions {
   readonly authorize: PeerAuthorizer;
 }
 
+/** Where everybody who reaches the port may read, without TLS: probes and metrics. */
+export interface ListenPlainOptions {
+  /** An IP address. */
+  readonly address: string;
+  /** 0 for any that is free. */
+  readonly port: number;
+  /** Becomes `Peer.listener`. */
+  readonly name: string;
+}
+
 /** One socket that is open. */
 export interface HttpListener {
   /** Of a unix socket: its path. Of a port: `address:port`. */
@@ -153,13 +163,48 @@ export async function openHttps(
   const stop = identity.onTrustChange(() => retire(name));
   admission.open();
   return {
-    path: `${options.address.includes(':') ? `[${options.address}]` : options.address}:${port}`,
+    path: portPath(options.address, port),
     async close() {
       stop();
       admission.close();
       await closeListener(server, name, pool);
     },
   };
+}
+
+/**
+ * Opens a port without TLS, for what anybody may know.
+ *
+ * @throws SignetError `ListenFailed`
+ */
+export async function openPlain(
+  options: ListenPlainOptions,
+  parts: HttpListenerParts,
+): Promise<HttpListener> {
+  const { name } = options;
+  const { pool, serve, logger } = parts;
+  const admission = admissionOf(name, parts.limits.maxConnectionsPerListener, parts);
+  const server = createServer((socket) => {
+    socket.on('error', () => undefined);
+    const remote = socket.remoteAddress;
+    if (!admission.enter(socket) || !admission.enterPeer(socket, remote ?? 'nobody')) return;
+    const peer = { listener: name, connectionId: pool.nextId() };
+    serve(socket, remote === undefined ? peer : { ...peer, remoteAddress: remote });
+  });
+  const port = await listenTcp(server, options);
+  server.on('error', (error) => logger.error('a listener failed', { error: error.message }));
+  admission.open();
+  return {
+    path: portPath(options.address, port),
+    async close() {
+      admission.close();
+      await closeListener(server, name, pool);
+    },
+  };
+}
+
+function portPath(address: string, port: number): string {
+  return `${address.includes(':') ? `[${address}]` : address}:${port}`;
 }
 
 /** Nobody is kept out by connections that never come to be: of too many handshakes the oldest is given up. */

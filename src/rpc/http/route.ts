@@ -18,8 +18,10 @@ export interface HttpCall {
 /** What is answered. */
 export interface HttpAnswer {
   readonly status: number;
-  /** Written as JSON. */
+  /** Written as JSON; a text as it is. */
   readonly body: unknown;
+  /** `application/json`, or `text/plain; charset=utf-8` for a text, unless said. */
+  readonly contentType?: string;
 }
 
 /** What answers at a path. It throws StatusError to answer with an error. */

@@ -13,10 +13,12 @@ import { HttpConnection, type HttpTask } from './connection.js';
 import { defaultHttpLimits, type HttpLimits } from './limits.js';
 import {
   openHttps,
+  openPlain,
   openUnix,
   type HttpListener,
   type HttpListenerParts,
   type ListenHttpsOptions,
+  type ListenPlainOptions,
 } from './listener.js';
 import { routesAt, segmentsOf, type HttpAnswer, type HttpRoute } from './route.js';
 
@@ -36,6 +38,8 @@ export interface HttpServer {
   listenUnix(options: ListenUnixOptions): Promise<HttpListener>;
   /** Opens a port for mutual TLS 1.3. Errors: SignetError `ListenFailed`. */
   listenHttps(options: ListenHttpsOptions): Promise<HttpListener>;
+  /** Opens a port without TLS. Errors: SignetError `ListenFailed`. */
+  listenPlain(options: ListenPlainOptions): Promise<HttpListener>;
   /** Open connections of all listeners. */
   readonly connections: number;
   /** Answers what is under way with 503, and closes everything. */
@@ -105,6 +109,10 @@ class JsonServer implements HttpServer {
     return this.#opened(await openHttps(options, this.#parts));
   }
 
+  async listenPlain(options: ListenPlainOptions): Promise<HttpListener> {
+    return this.#opened(await openPlain(options, this.#parts));
+  }
+
   #opened(listener: HttpListener): HttpListener {
     const kept: HttpListener = {
       path: listener.path,
@@ -144,7 +152,9 @@ class JsonServer implements HttpServer {
     const bytes = Buffer.from(
       typeof answered.body === 'string' ? answered.body : JSON.stringify(answered.body),
     );
-    const type = typeof answered.body === 'string' ? 'text/plain; charset=utf-8' : 'application/json';
+    const type =
+      answered.contentType ??
+      (typeof answered.body === 'string' ? 'text/plain; charset=utf-8' : 'application/json');
     response.writeHead(answered.status, {
       'content-type': type,
       'content-length': bytes.length,

@@ -42,6 +42,12 @@ export interface KubernetesApi {
   close(): void;
 }
 
+/**
+ * Told of each request that is over, and of each watch that has begun or could not: the method or `WATCH`, the HTTP status
+ * or our own code of why there is none, and how long it took.
+ */
+export type ApiObserver = (verb: ApiRequest['method'] | 'WATCH', code: string, seconds: number) => void;
+
 const TIMEOUT_MS = 30_000;
 /** A page of a list at most. */
 const MAX_BODY_BYTES = 64 * 1024 * 1024;
@@ -51,8 +57,26 @@ const MAX_LINE_BYTES = 16 * 1024 * 1024;
 const MAX_CONNECTIONS = 32;
 
 /** Talks to one API server over kept connections. */
-export function createKubernetesApi(connection: Connection, clock: Clock): KubernetesApi {
+export function createKubernetesApi(
+  connection: Connection,
+  clock: Clock,
+  observe: ApiObserver = () => undefined,
+): KubernetesApi {
   const agents = new AgentPair();
+  const measured = async <T>(verb: Parameters<ApiObserver>[0], work: () => Promise<T>): Promise<T> => {
+    const began = clock.monotonic();
+    const over = (code: string): void => observe(verb, code, (clock.monotonic() - began) / 1000);
+    try {
+      const result = await work();
+      // Of the successes, which one it was says nothing that the method does not.
+      over('2xx');
+      return result;
+    } catch (thrown) {
+      const { status, code } = ApiError.from(thrown);
+      over(status === undefined ? code : String(status));
+      throw thrown;
+    }
+  };
 
   /** Sends it and resolves with the answer, whose body is still to be read. */
   const open = async (
@@ -96,41 +120,43 @@ export function createKubernetesApi(connection: Connection, clock: Clock): Kuber
   return {
     namespace: connection.namespace,
 
-    async send(request) {
-      const end = new Deadline(request, clock, TIMEOUT_MS);
-      const attempt = (): Promise<IncomingMessage> => open(request, false, (cancel) => end.guard(cancel));
-      try {
-        const answer = await attempt().catch((thrown: unknown) => {
-          // What a POST creates might be created twice.
-          const again =
-            thrown instanceof StaleConnection && request.method !== 'POST' && end.error === undefined;
-          if (again) return attempt();
-          throw thrown;
-        });
-        return await readAnswer(answer, request);
-      } catch (thrown) {
-        throw end.error ?? brokenOf(thrown, request);
-      } finally {
-        end.over();
-      }
-    },
-
-    async stream(request) {
-      const get: ApiRequest = { ...request, method: 'GET' };
-      const end = new Deadline(get, clock, TIMEOUT_MS);
-      try {
-        const answer = await open(get, true, (cancel) => end.guard(cancel));
-        if (answer.statusCode !== 200) {
-          await readAnswer(answer, get);
-          throw new ApiError('ApiFailed', `${nameOf(get)}: HTTP status ${String(answer.statusCode)}`);
+    send: (request) =>
+      measured(request.method, async () => {
+        const end = new Deadline(request, clock, TIMEOUT_MS);
+        const attempt = (): Promise<IncomingMessage> => open(request, false, (cancel) => end.guard(cancel));
+        try {
+          const answer = await attempt().catch((thrown: unknown) => {
+            // What a POST creates might be created twice.
+            const again =
+              thrown instanceof StaleConnection && request.method !== 'POST' && end.error === undefined;
+            if (again) return attempt();
+            throw thrown;
+          });
+          return await readAnswer(answer, request);
+        } catch (thrown) {
+          throw end.error ?? brokenOf(thrown, request);
+        } finally {
+          end.over();
         }
-        end.begun();
-        return linesOf(answer, get, end);
-      } catch (thrown) {
-        end.over();
-        throw end.error ?? brokenOf(thrown, get);
-      }
-    },
+      }),
+
+    stream: (request) =>
+      measured('WATCH', async () => {
+        const get: ApiRequest = { ...request, method: 'GET' };
+        const end = new Deadline(get, clock, TIMEOUT_MS);
+        try {
+          const answer = await open(get, true, (cancel) => end.guard(cancel));
+          if (answer.statusCode !== 200) {
+            await readAnswer(answer, get);
+            throw new ApiError('ApiFailed', `${nameOf(get)}: HTTP status ${String(answer.statusCode)}`);
+          }
+          end.begun();
+          return linesOf(answer, get, end);
+        } catch (thrown) {
+          end.over();
+          throw end.error ?? brokenOf(thrown, get);
+        }
+      }),
 
     close: () => agents.close(),
   };

@@ -1,0 +1,45 @@
+import type { Agent, AgentStats } from '../agent/agent.js';
+import type { Operations } from './operations.js';
+
+/** Shows what an agent holds, once there is one. */
+export function showAgent({ metrics, show }: Operations, opened: () => Agent | undefined): void {
+  const stat = (read: (stats: AgentStats) => number | undefined): (() => number | undefined) => {
+    return () => {
+      const agent = opened();
+      return agent === undefined ? undefined : read(agent.stats());
+    };
+  };
+  metrics.readOne(
+    'agentConnected',
+    stat(({ connected }) => (connected ? 1 : 0)),
+  );
+  metrics.readOne(
+    'registrations',
+    stat(({ registrations }) => registrations),
+  );
+  metrics.readOne(
+    'svidsQueued',
+    stat(({ queued }) => queued),
+  );
+  metrics.readOne(
+    'svidsFailing',
+    stat(({ failing }) => failing),
+  );
+  metrics.readOne(
+    'nextExpiry',
+    stat(({ nextExpiry }) => (nextExpiry === undefined ? undefined : nextExpiry / 1000)),
+  );
+  metrics.readOne(
+    'streams',
+    stat(({ streams }) => streams),
+  );
+  metrics.read('svids', () => {
+    const stats = opened()?.stats();
+    if (stats === undefined) return [];
+    return [
+      { labels: { kind: 'x509' }, value: stats.svids },
+      { labels: { kind: 'jwt' }, value: stats.jwtSvids },
+    ];
+  });
+  show('agent', () => opened()?.stats() ?? null);
+}

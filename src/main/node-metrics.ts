@@ -1,0 +1,63 @@
+import type { Clock } from '../lib/clock.js';
+import { SignetError } from '../lib/errors.js';
+import type { Metrics } from '../operate/metrics/metrics.js';
+import type { NodeApi } from '../rpc/node-api.js';
+
+/** What agents do at this replica, counted. */
+export interface NodeMetrics {
+  /** The same API, counted. */
+  api(nodeName: string, api: NodeApi): NodeApi;
+  /** The same attestation, counted. */
+  attest<Token, Agent>(attest: (token: Token) => Promise<Agent>): (token: Token) => Promise<Agent>;
+  /** Nodes whose agent follows this replica now. */
+  readonly nodes: readonly string[];
+}
+
+export function createNodeMetrics(metrics: Metrics, clock: Clock): NodeMetrics {
+  const following = new Map<string, number>();
+  metrics.readOne('agents', () => following.size);
+
+  const follow = async function* <T>(nodeName: string, updates: AsyncIterable<T>): AsyncIterable<T> {
+    following.set(nodeName, (following.get(nodeName) ?? 0) + 1);
+    try {
+      yield* updates;
+    } finally {
+      const left = (following.get(nodeName) ?? 0) - 1;
+      if (left > 0) following.set(nodeName, left);
+      else following.delete(nodeName);
+    }
+  };
+  const signing = async <T extends { readonly ok: boolean; readonly code?: string }>(
+    kind: 'x509' | 'jwt',
+    sign: () => Promise<readonly T[]>,
+  ): Promise<readonly T[]> => {
+    const began = clock.monotonic();
+    const results = await sign();
+    metrics.observe('signingSeconds', { kind }, (clock.monotonic() - began) / 1000);
+    for (const { ok, code } of results)
+      metrics.count('signatures', { kind, result: ok ? 'success' : (code ?? 'Internal') });
+    return results;
+  };
+  return {
+    api: (nodeName, api) => ({
+      bundles: (signal) => api.bundles(signal),
+      explain: (subject, signal) => api.explain?.(subject, signal) ?? Promise.resolve(''),
+      sync: (signal) => follow(nodeName, api.sync(signal)),
+      signX509: (requests, signal) => signing('x509', () => api.signX509(requests, signal)),
+      signJwt: (requests, signal) => signing('jwt', () => api.signJwt(requests, signal)),
+    }),
+    attest: (attest) => async (token) => {
+      try {
+        const agent = await attest(token);
+        metrics.count('attestations', { result: 'success' });
+        return agent;
+      } catch (thrown) {
+        metrics.count('attestations', { result: SignetError.from(thrown).code });
+        throw thrown;
+      }
+    },
+    get nodes() {
+      return [...following.keys()].sort();
+    },
+  };
+}
