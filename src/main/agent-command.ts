@@ -8,7 +8,7 @@ import { createLogger, LOG_LEVELS, type LogFormat, type LogLevel } from './loggi
 import { parseServerAddress, type ServerAddress } from './server-address.js';
 
 interface AgentFlags {
-  readonly trustDomain: string;
+  readonly trustDomain?: string;
   readonly server: ServerAddress;
   readonly tokenFile: string;
   readonly bundleFile: string;
@@ -23,7 +23,11 @@ const DEFAULT_SERVER = 'signet-server.signet-system.svc:8443';
 export function agentCommand(io: CliIo, version: string): Command {
   return new Command('agent')
     .description('Run the agent of a node: it proves the node to the server and gets the SVIDs of its pods.')
-    .requiredOption('--trust-domain <name>', 'the trust domain of the server', argument(parseTrustDomain))
+    .option(
+      '--trust-domain <name>',
+      'the trust domain of the server (default: that of the trust bundle)',
+      argument(parseTrustDomain),
+    )
     .addOption(
       new Option('--server <host:port>', 'where the server is')
         .argParser(argument(parseServerAddress))
@@ -52,7 +56,7 @@ export function agentCommand(io: CliIo, version: string): Command {
     .action(async (flags: AgentFlags) => {
       const { startAgent } = await import('./agent.js');
       const agent = await startAgent({
-        trustDomain: flags.trustDomain,
+        ...(flags.trustDomain === undefined ? {} : { trustDomain: flags.trustDomain }),
         server: flags.server,
         tokenFile: flags.tokenFile,
         bundleFile: flags.bundleFile,

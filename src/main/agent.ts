@@ -6,13 +6,15 @@ import type { Logger } from '../lib/logger.js';
 import type { Random } from '../lib/random.js';
 import { createRemoteNodeApi } from '../rpc/node/remote-node-api.js';
 import type { BundleUpdate, NodeApi } from '../rpc/node-api.js';
+import { untilTrustDomain } from './agent-trust-domain.js';
 import { showAgent } from './agent-operations.js';
 import type { ListenAddress } from './listen-address.js';
 import { openOperations, type Operations } from './operations.js';
 
 /** How an agent in a cluster is started. */
 export interface AgentOptions {
-  readonly trustDomain: string;
+  /** That of the trust bundle unless said. */
+  readonly trustDomain?: string;
   readonly server: { readonly host: string; readonly port: number };
   /** Of the projected service-account token. */
   readonly tokenFile: string;
@@ -65,7 +67,7 @@ async function attested(
   options: AgentOptions,
   operations: Operations,
 ): Promise<Omit<RunningAgent, 'operationsAddress'>> {
-  const { clock, random, logger, signal, trustDomain } = options;
+  const { clock, random, logger, signal } = options;
   /** What health and metrics are read from, as it comes to be. */
   const come: { agent?: Agent; nodeName?: string } = {};
   operations.health.ready.add('attested', () =>
@@ -77,11 +79,12 @@ async function attested(
   );
   showAgent(operations, () => come.agent);
   operations.show('node', () => come.nodeName ?? null);
+  const readBundle = (): Promise<string> => readFile(options.bundleFile, 'utf8');
+  const trustDomain = options.trustDomain ?? (await untilTrustDomain(readBundle, { clock, logger, signal }));
   const server = await connectToServer(
     {
-      ...{ trustDomain, ...options.server, keyType: 'ec-p256', clock, random, logger },
+      ...{ trustDomain, ...options.server, keyType: 'ec-p256', clock, random, logger, readBundle },
       readToken: () => readFile(options.tokenFile, 'utf8'),
-      readBundle: () => readFile(options.bundleFile, 'utf8'),
     },
     signal,
   );
