@@ -3,6 +3,7 @@ import type { RenderedIssuer } from '../access/mesh/renderer.js';
 import type { PolicyRef } from '../access/policy/model.js';
 import { parseInstant } from '../access/policy/scalar.js';
 import { readAccessView, type AccessView } from '../cluster/access-view.js';
+import { renderedIssuers } from '../cluster/issuers.js';
 import { findTrustDomain, trustDomainSettings } from '../cluster/trust-domain.js';
 import { SignetError } from '../lib/errors.js';
 import type { FieldPath } from '../resources/problem.js';
@@ -76,23 +77,10 @@ export async function openAccessSource(
       ...(resource === undefined ? {} : { resource }),
       ...(options.trustDomain === undefined ? {} : { flag: options.trustDomain }),
     });
-    const issuers = settings.tokenIssuers.flatMap(({ issuer, audiences, algorithms, jwksUri, jwks }) =>
-      issuer === undefined
-        ? []
-        : [
-            {
-              issuer,
-              audiences,
-              ...(algorithms === undefined ? {} : { algorithms }),
-              ...(jwksUri === undefined ? {} : { jwksUri }),
-              ...(jwks === undefined ? {} : { jwks }),
-            },
-          ],
-    );
     return {
       ...readAccessView(store, settings),
       policyTests: store.list('PolicyTest'),
-      issuers,
+      issuers: renderedIssuers(settings.tokenIssuers),
       placeOf: (policy, rule, field) => placeOfPolicy(store, policy, rule, field),
       placeOfTest: (key, index) =>
         store.placeOf('PolicyTest', key, index === undefined ? [] : ['spec', 'tests', index]),

@@ -1,13 +1,9 @@
-import { parseSpiffeId } from '../../identity/spiffe/id.js';
-import { didYouMean } from '../../lib/did-you-mean.js';
 import type { Inventory } from '../mesh/inventory.js';
 import {
-  describePrincipal,
   policyName,
   type NetworkOperation,
   type PathPattern,
   type Policy,
-  type Principal,
   type Rule,
   type TargetWorkload,
 } from '../policy/model.js';
@@ -16,6 +12,7 @@ import { createPolicySet, type PolicySet } from '../policy/policy-set.js';
 import { closes } from '../policy/target-policies.js';
 import { diffPolicySets } from './diff.js';
 import { finding, LINT_RULES, type Finding } from './lint-rules.js';
+import { lintPrincipal, meant, principalsOf, type Where } from './lint-principals.js';
 import { lintRegions } from './lint-regions.js';
 
 export interface LintOptions {
@@ -82,12 +79,13 @@ function lintRule(
   options: LintOptions,
 ): readonly Finding[] {
   const where = { policy: policy.ref, rule: rule.name };
-  const principals = rule.from.flatMap((source) => [source, ...source.except].flatMap(({ any }) => any));
   const issuers = rule.when?.token?.issuers ?? [];
   const strange =
     options.issuers === undefined ? [] : issuers.filter((one) => !options.issuers?.includes(one));
   return [
-    ...principals.flatMap((principal) => lintPrincipal(principal, inventory, options, where)),
+    ...principalsOf(rule).flatMap((principal) =>
+      lintPrincipal(principal, inventory, options.trustDomains, where),
+    ),
     ...strange.map((issuer) =>
       finding(
         LINT_RULES.unknownIssuer,
@@ -100,75 +98,6 @@ function lintRule(
     ),
     ...lintAnyone(rule, where),
   ];
-}
-
-type Where = Pick<Finding, 'policy' | 'rule' | 'field'>;
-
-function lintPrincipal(
-  principal: Principal,
-  inventory: Inventory,
-  options: LintOptions,
-  where: Where,
-): readonly Finding[] {
-  const at = { ...where, field: 'from' };
-  const nobody = (hint: string): readonly Finding[] => [
-    finding(LINT_RULES.nobody, `nobody can hold ${describePrincipal(principal)}${hint}`, at),
-  ];
-  if (principal.kind === 'anyone' || principal.kind === 'authenticated') return [];
-  if (principal.kind === 'identity') return principal.uris.length === 0 ? nobody('') : [];
-  const trustDomain =
-    principal.kind === 'spiffeId' ? parseSpiffeId(principal.uri).trustDomain : principal.trustDomain;
-  if (trustDomain !== inventory.trustDomain) {
-    const { trustDomains } = options;
-    if (trustDomains === undefined || trustDomains.includes(trustDomain)) return [];
-    const hint = meant(trustDomain, [inventory.trustDomain, ...trustDomains]);
-    return [finding(LINT_RULES.unknownTrustDomain, `trust domain ${trustDomain} is not known${hint}`, at)];
-  }
-  if (principal.kind === 'trustDomain' || inventory.holders(principal).length > 0) return [];
-  return nobody(hintFor(principal, inventory));
-}
-
-function hintFor(principal: Principal, inventory: Inventory): string {
-  const namespaces = inventory.namespaces.map(({ name }) => name);
-  switch (principal.kind) {
-    case 'namespace':
-      return meant(principal.namespace, namespaces);
-    case 'serviceAccount': {
-      const { namespace, serviceAccount } = principal;
-      if (!namespaces.includes(namespace)) return meant(namespace, namespaces);
-      const accounts = inventory.workloads
-        .filter((workload) => workload.namespace === namespace)
-        .map((workload) => workload.serviceAccount);
-      return meant(serviceAccount, accounts);
-    }
-    case 'spiffeId':
-      return meantId(principal.uri, new Set(inventory.workloads.flatMap(({ spiffeIds }) => spiffeIds)));
-    case 'trustDomain':
-    case 'identity':
-    case 'authenticated':
-    case 'anyone':
-      return '';
-  }
-}
-
-/** IDs are long, so they are compared segment by segment: one segment may be misspelt. */
-function meantId(uri: string, known: ReadonlySet<string>): string {
-  const parts = uri.split('/');
-  for (const candidate of known) {
-    const others = candidate.split('/');
-    if (others.length !== parts.length) continue;
-    const differing = parts.flatMap((part, index) => (part === others[index] ? [] : [index]));
-    const [index] = differing;
-    if (index === undefined || differing.length > 1) continue;
-    if (didYouMean(parts[index] ?? '', [others[index] ?? '']) !== undefined)
-      return `; did you mean ${candidate}?`;
-  }
-  return '';
-}
-
-function meant(written: string, candidates: readonly string[]): string {
-  const found = didYouMean(written, candidates);
-  return found === undefined ? '' : `; did you mean ${found}?`;
 }
 
 const READING = ['GET', 'HEAD', 'OPTIONS'];
