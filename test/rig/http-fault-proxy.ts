@@ -168,6 +168,8 @@ export async function startHttpFaultProxy(
         for (const watch of stalled) {
           const held = watch.held ?? [];
           watch.held = undefined;
+          // Its client may have given it up, or a test broken it.
+          if (watch.response.writableEnded || watch.response.destroyed) continue;
           watch.response.write(held.join(''));
           if (watch.upstream.readableEnded) watch.response.end();
         }

@@ -79,7 +79,16 @@ export function createController(options: ControllerOptions): Controller {
       outcome = failed(key, thrown, run);
     } finally {
       queue.done(key);
-      options.observe?.(outcome, (clock.monotonic() - began) / 1000);
+      tell(outcome, (clock.monotonic() - began) / 1000);
+    }
+  };
+
+  /** Who watches must not stop who works. */
+  const tell = (outcome: ReconcileOutcome, seconds: number): void => {
+    try {
+      options.observe?.(outcome, seconds);
+    } catch (thrown) {
+      logger.error('an observer failed', { reason: SignetError.from(thrown).message });
     }
   };
 

@@ -1,8 +1,9 @@
-import { Agent, type AgentOptions, request as httpsRequest } from 'node:https';
-import type { IncomingMessage } from 'node:http';
+import { request as httpsRequest } from 'node:https';
+import type { IncomingMessage, OutgoingHttpHeaders } from 'node:http';
 import type { Clock } from '../../lib/clock.js';
 import { ApiError, errorOfAnswer } from './api-error.js';
 import type { Access, Connection } from './connection.js';
+import { Connections, type ConnectionUse } from './connections.js';
 import { readLines } from './read-lines.js';
 
 /** One request to the API server. */
@@ -20,6 +21,8 @@ export interface ApiRequest {
   /** For the whole of it; 30 seconds unless said. */
   readonly timeoutMs?: number;
   readonly signal?: AbortSignal;
+  /** Goes before those that wait for a connection: for what must be done in time. */
+  readonly urgent?: boolean;
 }
 
 /** A watch: lines of JSON until the API server ends it. */
@@ -38,6 +41,11 @@ export interface KubernetesApi {
    * came that end none. Rejects, at first or in a turn, with ApiError. Ending the iteration ends the request.
    */
   stream(request: ApiStreamRequest): Promise<AsyncIterable<string | undefined>>;
+  /**
+   * Whether the API server answers anything at all, within 5 seconds. Asks only if it has not answered this for 4 seconds,
+   * and once for all who want to know at a time.
+   */
+  isAlive(): Promise<boolean>;
   /** Closes idle connections; requests under way go on. */
   close(): void;
 }
@@ -53,8 +61,12 @@ const TIMEOUT_MS = 30_000;
 const MAX_BODY_BYTES = 64 * 1024 * 1024;
 /** etcd keeps no object larger than 1.5 MiB; JSON escapes may make a line of a watch longer than the object. */
 const MAX_LINE_BYTES = 16 * 1024 * 1024;
-/** Connections for requests; a watch has one of its own. */
-const MAX_CONNECTIONS = 32;
+/** An API server that has answered within this time is alive, without asking; milliseconds. */
+const ALIVE_FOR_MS = 4_000;
+/** One that lets two requests of this length time out, is not. */
+const ALIVE_TIMEOUT_MS = 2_500;
+/** A dead connection is noticed by the kernel, by ten probes a second apart after this time of silence. */
+const KEEP_ALIVE_MS = 10_000;
 
 /** Talks to one API server over kept connections. */
 export function createKubernetesApi(
@@ -62,7 +74,7 @@ export function createKubernetesApi(
   clock: Clock,
   observe: ApiObserver = () => undefined,
 ): KubernetesApi {
-  const agents = new AgentPair();
+  const connections = new Connections();
   const measured = async <T>(verb: Parameters<ApiObserver>[0], work: () => Promise<T>): Promise<T> => {
     const began = clock.monotonic();
     const over = (code: string): void => observe(verb, code, (clock.monotonic() - began) / 1000);
@@ -79,73 +91,84 @@ export function createKubernetesApi(
   };
 
   /** Sends it and resolves with the answer, whose body is still to be read. */
-  const open = async (
-    request: ApiRequest,
-    watching: boolean,
-    abandon: (cancel: (error: ApiError) => void) => void,
-  ): Promise<IncomingMessage> => {
-    const access = await connection.access().catch((thrown: unknown) => {
-      throw new ApiError(
-        'ApiUnauthorized',
-        `the credentials cannot be had: ${ApiError.from(thrown).message}`,
-        {
-          cause: thrown,
-        },
-      );
+  const open = (request: ApiRequest, use: ConnectionUse, end: Deadline): Promise<IncomingMessage> =>
+    new Promise((resolve, reject) => {
+      // A credential plugin may hang as well.
+      end.guard(reject);
+      accessOf(connection)
+        .then((access) => {
+          const body = request.body === undefined ? undefined : Buffer.from(JSON.stringify(request.body));
+          const sent = httpsRequest(urlOf(connection.server, request), {
+            ...{ method: request.method, headers: headersOf(request, access, body) },
+            agent: access.proxy ?? connections.of(access, use),
+          });
+          sent.setSocketKeepAlive(true, KEEP_ALIVE_MS);
+          end.guard((error) => sent.destroy(error));
+          sent.once('response', resolve);
+          // A kept connection may be closed by the other side in the very moment that it is used again.
+          sent.on('error', (error) => reject(sent.reusedSocket ? new StaleConnection(error) : error));
+          sent.end(body);
+        })
+        .catch(reject);
     });
-    const body = request.body === undefined ? undefined : Buffer.from(JSON.stringify(request.body));
-    return new Promise((resolve, reject) => {
-      const sent = httpsRequest(urlOf(connection.server, request), {
-        method: request.method,
-        agent: access.proxy ?? agents.of(access, watching),
-        headers: {
-          ...access.headers,
-          Accept: request.accept ?? 'application/json',
-          'User-Agent': 'signet',
-          ...(body === undefined
-            ? {}
-            : { 'Content-Type': request.contentType ?? 'application/json', 'Content-Length': body.length }),
-        },
-      });
-      // A stall of the network shows as a dead connection, at the latest by the kernel's probes.
-      sent.setSocketKeepAlive(true, 15_000);
-      abandon((error) => sent.destroy(error));
-      sent.once('response', resolve);
-      // A kept connection may be closed by the other side in the very moment that it is used again.
-      sent.once('error', (error) => reject(sent.reusedSocket ? new StaleConnection(error) : error));
-      sent.end(body);
+
+  const send = (request: ApiRequest): Promise<unknown> =>
+    measured(request.method, async () => {
+      const end = new Deadline(request, clock, TIMEOUT_MS);
+      const use = request.urgent === true ? 'urgent' : 'request';
+      try {
+        const answer = await open(request, use, end).catch((thrown: unknown) => {
+          if (!(thrown instanceof StaleConnection) || end.error !== undefined) throw thrown;
+          connections.distrust();
+          // What a POST creates might be created twice.
+          if (request.method === 'POST') throw thrown;
+          return open(request, use, end);
+        });
+        return await readAnswer(answer, request);
+      } catch (thrown) {
+        if (end.error?.code === 'ApiTimeout') connections.distrust();
+        throw end.error ?? brokenOf(thrown, request);
+      } finally {
+        end.over();
+      }
     });
+
+  /** Two attempts: a process that was stopped for a while finds the first one timed out though its answer is there. */
+  const asksTwice = async (): Promise<boolean> => {
+    for (let attempt = 0; attempt < 2; attempt++) {
+      try {
+        await send({ method: 'GET', path: '/version', urgent: true, timeoutMs: ALIVE_TIMEOUT_MS });
+        return true;
+      } catch (thrown) {
+        // Any answer will do.
+        if (ApiError.from(thrown).status !== undefined) return true;
+      }
+    }
+    return false;
+  };
+  let aliveUntil = Number.NEGATIVE_INFINITY;
+  let asking: Promise<boolean> | undefined;
+  const isAlive = async (): Promise<boolean> => {
+    const now = clock.monotonic();
+    if (now < aliveUntil) return true;
+    asking ??= asksTwice().finally(() => (asking = undefined));
+    const alive = await asking;
+    if (alive) aliveUntil = Math.max(aliveUntil, now + ALIVE_FOR_MS);
+    return alive;
   };
 
   return {
     namespace: connection.namespace,
 
-    send: (request) =>
-      measured(request.method, async () => {
-        const end = new Deadline(request, clock, TIMEOUT_MS);
-        const attempt = (): Promise<IncomingMessage> => open(request, false, (cancel) => end.guard(cancel));
-        try {
-          const answer = await attempt().catch((thrown: unknown) => {
-            // What a POST creates might be created twice.
-            const again =
-              thrown instanceof StaleConnection && request.method !== 'POST' && end.error === undefined;
-            if (again) return attempt();
-            throw thrown;
-          });
-          return await readAnswer(answer, request);
-        } catch (thrown) {
-          throw end.error ?? brokenOf(thrown, request);
-        } finally {
-          end.over();
-        }
-      }),
+    send,
+    isAlive,
 
     stream: (request) =>
       measured('WATCH', async () => {
         const get: ApiRequest = { ...request, method: 'GET' };
         const end = new Deadline(get, clock, TIMEOUT_MS);
         try {
-          const answer = await open(get, true, (cancel) => end.guard(cancel));
+          const answer = await open(get, 'watch', end);
           if (answer.statusCode !== 200) {
             await readAnswer(answer, get);
             throw new ApiError('ApiFailed', `${nameOf(get)}: HTTP status ${String(answer.statusCode)}`);
@@ -158,7 +181,24 @@ export function createKubernetesApi(
         }
       }),
 
-    close: () => agents.close(),
+    close: () => connections.close(),
+  };
+}
+
+function accessOf(connection: Connection): Promise<Access> {
+  return connection.access().catch((thrown: unknown) => {
+    const { message } = ApiError.from(thrown);
+    throw new ApiError('ApiUnauthorized', `the credentials cannot be had: ${message}`, { cause: thrown });
+  });
+}
+
+function headersOf(request: ApiRequest, access: Access, body: Buffer | undefined): OutgoingHttpHeaders {
+  const { accept = 'application/json', contentType = 'application/json' } = request;
+  return {
+    ...access.headers,
+    Accept: accept,
+    'User-Agent': 'signet',
+    ...(body === undefined ? {} : { 'Content-Type': contentType, 'Content-Length': body.length }),
   };
 }
 
@@ -272,38 +312,4 @@ function urlOf(server: URL, { path, query }: ApiRequest): URL {
   url.pathname = `${server.pathname.replace(/\/$/, '')}${path}`;
   for (const [name, value] of Object.entries(query ?? {})) url.searchParams.set(name, value);
   return url;
-}
-
-/** Kept connections, made anew when the TLS material is another: a certificate may be renewed while we run. */
-class AgentPair {
-  #material: Access['tls'] | undefined;
-  #requests: Agent | undefined;
-  #watches: Agent | undefined;
-
-  of({ tls }: Access, watching: boolean): Agent {
-    if (this.#material === undefined || !sameMaterial(this.#material, tls)) this.#renew(tls);
-    const agent = watching ? this.#watches : this.#requests;
-    if (agent === undefined)
-      throw new ApiError('ApiUnreachable', 'the connection to the API server is closed');
-    return agent;
-  }
-
-  close(): void {
-    this.#requests?.destroy();
-    this.#watches?.destroy();
-    this.#material = undefined;
-  }
-
-  #renew(tls: Access['tls']): void {
-    // Requests that use the former agent end in peace; its idle connections close by themselves.
-    const options: AgentOptions = { ...tls, minVersion: 'TLSv1.2' };
-    this.#requests = new Agent({ ...options, keepAlive: true, maxSockets: MAX_CONNECTIONS, timeout: 60_000 });
-    this.#watches = new Agent({ ...options, keepAlive: false });
-    this.#material = tls;
-  }
-}
-
-function sameMaterial(left: Access['tls'], right: Access['tls']): boolean {
-  const fields = ['ca', 'cert', 'key', 'servername', 'rejectUnauthorized'] as const;
-  return fields.every((field) => String(left[field]) === String(right[field]));
 }

@@ -1,21 +1,27 @@
-/** How many values are remembered; beyond that it begins anew, and only sharing is lost. */
-const MOST = 50_000;
+/** How many values a generation holds: what is common is among them, and what is not costs little. */
+const MOST = 8_192;
 
 /**
  * Makes equal values one: pods of a Deployment have the same labels and containers, which are kept once. Values must be
- * JSON, and must never be changed.
+ * JSON, and must never be changed. Remembers those of late, by two generations: when the young one is full the old one is
+ * forgotten, and only sharing is lost.
  */
 export class Interner {
-  readonly #known = new Map<string, unknown>();
+  #young = new Map<string, unknown>();
+  #old = new Map<string, unknown>();
 
   /** The first of the values that are equal to this one. */
   share<T>(value: T): T {
     if (value === undefined) return value;
     const key = JSON.stringify(value);
-    const known = this.#known.get(key);
-    if (known !== undefined) return known as T;
-    if (this.#known.size >= MOST) this.#known.clear();
-    this.#known.set(key, value);
-    return value;
+    const young = this.#young.get(key);
+    if (young !== undefined) return young as T;
+    const known = this.#old.get(key) ?? value;
+    if (this.#young.size >= MOST) {
+      this.#old = this.#young;
+      this.#young = new Map();
+    }
+    this.#young.set(key, known);
+    return known as T;
   }
 }

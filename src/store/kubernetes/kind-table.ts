@@ -1,13 +1,21 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { StoreChange } from '../store.js';
 import { statusOf } from './object-status.js';
+import { isLater } from './resource-version.js';
 import type { ApiObject } from './watch.js';
 
-/** A status that we have written and the watch has not shown yet. */
+/** A status that we have written and the watch has not shown yet, as the API server has it. */
 interface Written {
   readonly uid: string;
   readonly version: string;
   readonly status: unknown;
+}
+
+/** A status that the API server keeps otherwise than it was given: an older CRD drops fields, or others add some. */
+interface Changed {
+  readonly uid: string;
+  readonly given: unknown;
+  readonly kept: unknown;
 }
 
 /** The objects of one kind, as a reflector has shown them. */
@@ -16,8 +24,7 @@ export class KindTable {
   readonly #ownStatus: boolean;
   readonly #objects = new Map<string, ApiObject>();
   readonly #written = new Map<string, Written>();
-  /** Versions shown while a status is being written, by key: the answer may come after what it answers. */
-  readonly #shown = new Map<string, Set<string>>();
+  readonly #changed = new Map<string, Changed>();
   #list: readonly ApiObject[] | undefined;
 
   /** `ownStatus`: nobody but us writes the status, so a change of it alone is no news. */
@@ -57,8 +64,9 @@ export class KindTable {
   put(object: ApiObject): StoreChange[] {
     const key = keyOf(object);
     const before = this.#objects.get(key);
-    this.#shown.get(key)?.add(object.metadata.resourceVersion);
-    if (this.#written.get(key)?.version === object.metadata.resourceVersion) this.#written.delete(key);
+    const written = this.#written.get(key);
+    if (written !== undefined && !isLater(written.version, object.metadata.resourceVersion))
+      this.#written.delete(key);
     // After a resumed watch or a new list, most are as they were.
     if (before?.metadata.resourceVersion === object.metadata.resourceVersion) return [];
     this.#objects.set(key, object);
@@ -78,23 +86,30 @@ export class KindTable {
     return this.#remove(keyOf(object));
   }
 
-  /** Call before a status is written; what it returns is called with the version that the answer says. */
-  writing(key: string): (uid: string, version: string, status: unknown) => void {
-    const shown = this.#shown.get(key) ?? new Set();
-    this.#shown.set(key, shown);
-    return (uid, version, status) => {
-      this.#shown.delete(key);
-      const object = this.#objects.get(key);
-      if (object?.metadata.uid !== uid) return;
-      const alreadyShown = shown.has(version) || object.metadata.resourceVersion === version;
-      if (alreadyShown) this.#written.delete(key);
-      else this.#written.set(key, { uid, version, status });
-    };
+  /** Whether writing this status would change nothing. */
+  hasStatus(key: string, status: unknown): boolean {
+    const present = this.status(key);
+    if (isDeepStrictEqual(status, present)) return true;
+    const changed = this.#changed.get(key);
+    return (
+      changed !== undefined &&
+      changed.uid === this.#objects.get(key)?.metadata.uid &&
+      isDeepStrictEqual(status, changed.given) &&
+      isDeepStrictEqual(present, changed.kept)
+    );
   }
 
-  /** The write that {@link writing} announced has failed. */
-  notWritten(key: string): void {
-    this.#shown.delete(key);
+  /** The API server has taken this status and answers with the object. The watch may have shown it, and later ones. */
+  wrote(key: string, given: unknown, answer: ApiObject): void {
+    const { uid, resourceVersion: version } = answer.metadata;
+    const object = this.#objects.get(key);
+    if (object?.metadata.uid !== uid) return;
+    const kept = statusOf(answer);
+    if (isDeepStrictEqual(given, kept)) this.#changed.delete(key);
+    else this.#changed.set(key, { uid, given, kept });
+    const seen = this.#written.get(key)?.version ?? object.metadata.resourceVersion;
+    if (isLater(version, seen) && isLater(version, object.metadata.resourceVersion))
+      this.#written.set(key, { uid, version, status: kept });
   }
 
   /** Whether readers would read the same in both. */
@@ -112,6 +127,7 @@ export class KindTable {
     if (before === undefined) return [];
     this.#objects.delete(key);
     this.#written.delete(key);
+    this.#changed.delete(key);
     this.#list = undefined;
     return [{ kind: this.kind, key, before }];
   }

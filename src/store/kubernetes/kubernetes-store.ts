@@ -1,4 +1,3 @@
-import { isDeepStrictEqual } from 'node:util';
 import type { Clock } from '../../lib/clock.js';
 import { BugError, SignetError } from '../../lib/errors.js';
 import type { Logger } from '../../lib/logger.js';
@@ -37,6 +36,8 @@ export interface KubernetesStoreOptions {
   readonly logger: Logger;
   /** Told of each step of each kind's reflector. */
   readonly observe?: (kind: string, step: ReflectorStep) => void;
+  /** See the reflector's. */
+  readonly silenceMs?: number;
 }
 
 /** A store over the API server. */
@@ -68,6 +69,9 @@ class Mirror implements KubernetesStore {
     );
     this.#types = new Map(kinds.map((type) => [type.kind, type]));
     this.#waiting = new Set(kinds.map(({ kind }) => kind));
+    // Readers know a kind by its name alone.
+    if (this.#tables.size !== kinds.length)
+      throw new BugError('a kind is followed twice, or two have one name');
   }
 
   get waitingFor(): readonly string[] {
@@ -75,7 +79,7 @@ class Mirror implements KubernetesStore {
   }
 
   async run(signal: AbortSignal): Promise<void> {
-    const { api, clock, random, logger, observe } = this.#options;
+    const { api, clock, random, logger, observe, silenceMs } = this.#options;
     await Promise.all(
       this.#options.kinds.map(({ trim = trimObject, ...kind }) => {
         const table = this.#table(kind.type.kind);
@@ -90,6 +94,7 @@ class Mirror implements KubernetesStore {
               put: (object) => this.#publish(table.put(object)),
               remove: (object) => this.#publish(table.remove(object)),
             },
+            ...(silenceMs === undefined ? {} : { silenceMs }),
             ...(observe === undefined ? {} : { observe: (step) => observe(table.kind, step) }),
           },
           signal,
@@ -123,15 +128,13 @@ class Mirror implements KubernetesStore {
     const object = table?.get(key);
     // An object that is just gone has taken its status with it.
     if (type === undefined || table === undefined || object === undefined) return;
-    if (isDeepStrictEqual(withoutUndefined(status), table.status(key))) return;
-    const written = table.writing(key);
+    const given = withoutUndefined(status);
+    if (table.hasStatus(key, given)) return;
     try {
       const { uid, namespace = '', name } = object.metadata;
       const ref: ObjectRef = { namespace, name };
-      const answer = await this.#options.writer.applyStatus(type, ref, uid, status);
-      written(uid, answer.metadata.resourceVersion, withoutUndefined(status));
+      table.wrote(key, given, await this.#options.writer.applyStatus(type, ref, uid, status));
     } catch (thrown) {
-      table.notWritten(key);
       const error = ApiError.from(thrown);
       // Gone, or another object of the same name by now, which will be looked at in its turn.
       if (error.code === 'ApiNotFound' || error.code === 'ApiConflict') return;

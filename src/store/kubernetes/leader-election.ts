@@ -3,14 +3,15 @@ import type { Logger } from '../../lib/logger.js';
 import type { Random } from '../../lib/random.js';
 import { WatchedValue, type Watched } from '../../lib/watched.js';
 import { ApiError } from './api-error.js';
-import type { KubernetesApi } from './api.js';
+import type { ApiRequest, KubernetesApi } from './api.js';
+import { missingRule } from './rbac.js';
 import { apiVersionOf, collectionPath, objectPath } from './resource-type.js';
 import { LEASE } from './types.js';
 import { objectOf, type ApiObject } from './watch.js';
 
 /** What an election is made of. Times in milliseconds. */
 export interface LeaderElectionOptions {
-  readonly api: KubernetesApi;
+  readonly api: Pick<KubernetesApi, 'send'>;
   readonly namespace: string;
   /** Of the Lease. */
   readonly name: string;
@@ -60,8 +61,36 @@ export function createLeaderElection(options: LeaderElectionOptions): LeaderElec
   return new Election(options);
 }
 
+/** Whether this process leads. A process that was stopped for a while knows that its time is over before any timer fires. */
+class Term implements Watched<boolean> {
+  until = Number.NEGATIVE_INFINITY;
+  readonly #clock: Clock;
+  readonly #said = new WatchedValue(false);
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  get value(): boolean {
+    return this.#said.value && this.#clock.monotonic() < this.until;
+  }
+
+  /** What watchers were told. */
+  get said(): boolean {
+    return this.#said.value;
+  }
+
+  say(leads: boolean): void {
+    this.#said.set(leads);
+  }
+
+  watch(onChange: (leads: boolean) => void): () => void {
+    return this.#said.watch(onChange);
+  }
+}
+
 class Election implements LeaderElection {
-  readonly leading = new WatchedValue(false);
+  readonly leading: Term;
   readonly leader = new WatchedValue<string | undefined>(undefined);
   readonly #options: LeaderElectionOptions;
   readonly #leaseMs: number;
@@ -75,6 +104,7 @@ class Election implements LeaderElection {
 
   constructor(options: LeaderElectionOptions) {
     this.#options = options;
+    this.leading = new Term(options.clock);
     this.#leaseMs = options.leaseMs ?? LEASE_MS;
     this.#renewWithinMs = options.renewWithinMs ?? RENEW_WITHIN_MS;
     this.#retryMs = options.retryMs ?? RETRY_MS;
@@ -101,11 +131,16 @@ class Election implements LeaderElection {
       this.#lastComplaint = '';
     } catch (thrown) {
       const { code, message } = ApiError.from(thrown);
-      // Somebody was faster: who, the next attempt will tell.
-      if (code === 'ApiConflict') return;
-      if (message !== this.#lastComplaint && !signal.aborted)
-        logger.warn('the lease cannot be had or kept; it is tried again', { code, reason: message });
-      this.#lastComplaint = message;
+      // Somebody was faster, or has deleted the lease meanwhile: the next attempt will read who holds it.
+      if (code === 'ApiConflict' || code === 'ApiNotFound') return;
+      if (code !== this.#lastComplaint && !signal.aborted) {
+        const help =
+          code === 'ApiForbidden'
+            ? `; ${missingRule(LEASE, ['get', 'create', 'update'], this.#options.namespace)}`
+            : '';
+        logger.warn(`the lease cannot be had or kept; it is tried again${help}`, { code, reason: message });
+      }
+      this.#lastComplaint = code;
     }
   }
 
@@ -115,6 +150,7 @@ class Election implements LeaderElection {
     this.#end?.cancel();
     const left = end - clock.monotonic();
     if (left > 0) this.#end = clock.after(left, () => this.#lead(false));
+    this.leading.until = end;
     this.#lead(left > 0);
   }
 
@@ -125,32 +161,65 @@ class Election implements LeaderElection {
 
   /** Whether the lease is ours now. */
   async #take(signal: AbortSignal): Promise<boolean> {
-    const { api, clock, identity, namespace, name } = this.#options;
-    const timeoutMs = Math.max(1_000, this.#renewWithinMs / 2);
-    const request = { signal, timeoutMs };
-    const path = objectPath(LEASE, { namespace, name });
+    const { identity, namespace, name } = this.#options;
+    const held = this.#seen?.lease;
+    if (this.leading.value && held?.spec?.holderIdentity === identity) {
+      try {
+        await this.#put(held, signal);
+        return true;
+      } catch (thrown) {
+        const { code } = ApiError.from(thrown);
+        // Somebody has written it, or deleted it: who holds it is to be read at once.
+        if (code !== 'ApiConflict' && code !== 'ApiNotFound') throw thrown;
+      }
+    }
     let lease: LeaseObject;
     try {
-      lease = leaseOf(await api.send({ ...request, method: 'GET', path }), path);
+      lease = await this.#send({ method: 'GET', path: this.#path, signal });
     } catch (thrown) {
       if (ApiError.from(thrown).code !== 'ApiNotFound') throw thrown;
-      const collection = collectionPath(LEASE, namespace);
+      // Whoever held it goes on to lead for a while, if it was deleted by hand.
+      if (held !== undefined && this.#isTaken(held)) return false;
+      const path = collectionPath(LEASE, namespace);
       const body = this.#leaseObject({ name, namespace }, undefined);
-      this.#note(leaseOf(await api.send({ ...request, method: 'POST', path: collection, body }), path));
+      this.#note(await this.#send({ method: 'POST', path, body, signal }));
       return true;
     }
     this.#note(lease);
-    const holder = lease.spec?.holderIdentity ?? '';
-    if (holder !== '' && holder !== identity) {
-      // By how long the holder itself says; a lease of nonsense is not a lease for ever.
-      const seconds = lease.spec?.leaseDurationSeconds ?? 0;
-      const durationMs = seconds > 0 && seconds <= 3600 ? seconds * 1000 : this.#leaseMs;
-      if (clock.monotonic() - (this.#seen?.at ?? clock.monotonic()) < durationMs) return false;
-    }
-    const body = this.#leaseObject(lease.metadata, lease.spec);
-    // With the version that was read: of two that try, one gets a conflict.
-    this.#note(leaseOf(await api.send({ ...request, method: 'PUT', path, body }), path));
+    if (this.#isTaken(lease)) return false;
+    await this.#put(lease, signal);
     return true;
+  }
+
+  /** Whether another holds the lease, and may still lead: by how long the holder itself says, as seen here. */
+  #isTaken({ spec }: LeaseObject): boolean {
+    const { clock, identity } = this.#options;
+    const holder = spec?.holderIdentity ?? '';
+    if (holder === '' || holder === identity) return false;
+    // A lease of nonsense is not a lease for ever.
+    const seconds = spec?.leaseDurationSeconds ?? 0;
+    const durationMs = seconds > 0 && seconds <= 3600 ? seconds * 1000 : this.#leaseMs;
+    return clock.monotonic() - (this.#seen?.at ?? clock.monotonic()) < durationMs;
+  }
+
+  /** Makes the lease ours, or ours again. With the version that was read: of two that try, one gets a conflict. */
+  async #put(lease: LeaseObject, signal: AbortSignal): Promise<void> {
+    const body = this.#leaseObject(lease.metadata, lease.spec);
+    this.#note(await this.#send({ method: 'PUT', path: this.#path, body, signal }));
+  }
+
+  get #path(): string {
+    const { namespace, name } = this.#options;
+    return objectPath(LEASE, { namespace, name });
+  }
+
+  async #send(request: Pick<ApiRequest, 'method' | 'path' | 'body' | 'signal'>): Promise<LeaseObject> {
+    const timeoutMs = Math.max(1_000, this.#renewWithinMs / 3);
+    const answer = await this.#options.api.send({ ...request, timeoutMs, urgent: true });
+    const lease = objectOf(answer);
+    if (lease === undefined)
+      throw new ApiError('ApiAnswerUnusable', `${request.path}: the answer is no Lease`);
+    return lease;
   }
 
   #note(lease: LeaseObject): void {
@@ -182,31 +251,34 @@ class Election implements LeaderElection {
   }
 
   #lead(leads: boolean): void {
-    if (leads === this.leading.value) return;
+    if (leads === this.leading.said) return;
     const { logger, identity } = this.#options;
     logger.info(leads ? 'this replica leads' : 'this replica leads no longer', { identity });
-    this.leading.set(leads);
+    this.leading.say(leads);
   }
 
   async #giveBack(): Promise<void> {
-    const held = this.leading.value ? this.#seen?.lease : undefined;
+    const held = this.leading.said ? this.#seen?.lease : undefined;
     this.#stopLeading();
     if (held === undefined) return;
-    const { api, namespace, name } = this.#options;
-    const body = {
-      apiVersion: apiVersionOf(LEASE),
-      kind: LEASE.kind,
-      metadata: held.metadata,
-      spec: { ...held.spec, holderIdentity: '', leaseDurationSeconds: 1 },
+    const free = (lease: LeaseObject): Promise<LeaseObject> => {
+      const spec = { ...lease.spec, holderIdentity: '', leaseDurationSeconds: 1 };
+      const body = {
+        ...{ apiVersion: apiVersionOf(LEASE), kind: LEASE.kind },
+        ...{ metadata: lease.metadata, spec },
+      };
+      return this.#send({ method: 'PUT', path: this.#path, body });
     };
-    const path = objectPath(LEASE, { namespace, name });
-    // Without it the next leader waits for the lease to run out, no more.
-    await api.send({ method: 'PUT', path, body, timeoutMs: 2_000 }).catch(() => undefined);
+    try {
+      await free(held).catch(async (thrown: unknown) => {
+        if (ApiError.from(thrown).code !== 'ApiConflict') throw thrown;
+        // A renewal that was under way has come through after all.
+        const lease = await this.#send({ method: 'GET', path: this.#path });
+        if (lease.spec?.holderIdentity === this.#options.identity) await free(lease);
+      });
+      this.leader.set(undefined);
+    } catch {
+      // Then the next leader waits for the lease to run out, no more.
+    }
   }
-}
-
-function leaseOf(answer: unknown, path: string): LeaseObject {
-  const lease = objectOf(answer);
-  if (lease === undefined) throw new ApiError('ApiAnswerUnusable', `${path}: the answer is no Lease`);
-  return lease;
 }

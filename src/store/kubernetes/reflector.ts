@@ -2,11 +2,13 @@ import { Backoff } from '../../lib/backoff.js';
 import { sleep, type Clock } from '../../lib/clock.js';
 import type { Logger } from '../../lib/logger.js';
 import type { Random } from '../../lib/random.js';
+import { SIGNET_GROUP } from '../../resources/meta.js';
 import type { KubernetesApi } from './api.js';
-import { ApiError } from './api-error.js';
+import { ApiError, type ApiErrorCode } from './api-error.js';
 import { listAll } from './list.js';
+import { missingRule } from './rbac.js';
 import { apiVersionOf, collectionPath, type ResourceType } from './resource-type.js';
-import { followWatch, type ApiObject, type WatchEvent } from './watch.js';
+import { followWatch, SILENT, type ApiObject, type WatchEvent } from './watch.js';
 
 /** Who is told of what a reflector sees. Calls come one at a time, in the order of the API server. */
 export interface ReflectorSink {
@@ -34,7 +36,10 @@ export interface ReflectorOptions {
   readonly logger: Logger;
   /** Told of each step, for metrics and for who waits. */
   readonly observe?: (step: ReflectorStep) => void;
-  /** How long a watch may be silent before it is taken for dead; the API server sends a bookmark every minute. */
+  /**
+   * How long a watch may be silent, though the API server lives, before it is taken for dead; 90 s unless said: the API
+   * server sends a bookmark every minute.
+   */
   readonly silenceMs?: number;
 }
 
@@ -46,10 +51,13 @@ export type ReflectorStep =
   | { readonly step: 'failed'; readonly error: ApiError };
 
 const SILENCE_MS = 90_000;
-const RETRY = { initialMs: 100, maxMs: 30_000 };
-/** A watch that lived so long was healthy: the next one follows at once. Milliseconds. */
+const RETRY = { initialMs: 100, maxMs: 10_000 };
+/** A watch that went on for so long after the list was healthy: the next one follows at once. Milliseconds. */
 const HEALTHY_MS = 2_000;
 const AWAIT_ADMIN_MS = 5_000;
+/** So many failures in a row of these are part of an API server's life: it restarts, or is busy. */
+const PASSING = 3;
+const PASSING_CODES: ReadonlySet<ApiErrorCode> = new Set(['ApiUnreachable', 'ApiTimeout', 'ApiThrottled']);
 
 /**
  * Mirrors all objects of one kind: lists them, watches from there, and goes on after any failure until the signal is
@@ -70,6 +78,10 @@ class Reflector {
   /** False once the API server was found not to stream lists. */
   #streamsLists = true;
   #lastComplaint: string | undefined;
+  /** In a row. */
+  #failures = 0;
+  /** Since when all is known and followed; undefined while it is not. */
+  #wellSince: number | undefined;
 
   /** Metadata alone comes as an object of another kind. */
   readonly #trim = (object: ApiObject): ApiObject => {
@@ -87,17 +99,18 @@ class Reflector {
   async run(signal: AbortSignal): Promise<void> {
     const { clock } = this.#options;
     while (!signal.aborted) {
-      const began = clock.monotonic();
       let waitMs = 0;
+      this.#wellSince = undefined;
       try {
         await this.#once(signal);
       } catch (thrown) {
         if (signal.aborted) return;
         waitMs = this.#judge(ApiError.from(thrown));
       }
-      // However it ended: one that ends again and again at once must not become a storm.
-      if (clock.monotonic() - began >= HEALTHY_MS) this.#backoff.reset();
-      else if (waitMs === 0) waitMs = this.#backoff.next();
+      // However it ended: what ends again and again at once, or after each long list, must not become a storm.
+      const wellFor = this.#wellSince === undefined ? 0 : clock.monotonic() - this.#wellSince;
+      if (wellFor >= HEALTHY_MS) this.#backoff.reset();
+      else waitMs = Math.max(waitMs, this.#backoff.next());
       await sleep(clock, waitMs, signal).catch(() => undefined);
     }
   }
@@ -127,7 +140,7 @@ class Reflector {
   #replace(objects: readonly ApiObject[], version: string, streamed: boolean): void {
     const { sink, observe, logger, type } = this.#options;
     this.#version = version;
-    this.#lastComplaint = undefined;
+    this.#isWell();
     logger.debug('listed', { kind: type.kind, objects: objects.length, streamed });
     sink.replace(objects);
     observe?.({ step: 'listed', objects: objects.length, streamed });
@@ -172,14 +185,24 @@ class Reflector {
       path: this.#path,
       query: { ...this.#selection().query, ...from },
       ...(this.#options.metadataOnly === true ? { accept: METADATA_ONLY } : {}),
-      begun: () => observe?.({ step: 'watching' }),
+      begun: () => {
+        if (this.#version !== undefined) this.#isWell();
+        observe?.({ step: 'watching' });
+      },
     });
+  }
+
+  #isWell(): void {
+    const { clock, logger, type } = this.#options;
+    this.#wellSince ??= clock.monotonic();
+    if (this.#lastComplaint !== undefined) logger.info('followed again', { kind: type.kind });
+    this.#lastComplaint = undefined;
+    this.#failures = 0;
   }
 
   #take(event: WatchEvent): void {
     const { sink, observe } = this.#options;
     this.#version = event.version;
-    this.#lastComplaint = undefined;
     observe?.({ step: 'event', type: event.type });
     if (event.type === 'DELETED') sink.remove(event.object);
     else if (event.type !== 'BOOKMARK') sink.put(event.object);
@@ -200,19 +223,27 @@ class Reflector {
     };
   }
 
-  /** How long to wait, milliseconds; 0 leaves it to the back-off. */
+  /** How long to wait at least, milliseconds. */
   #judge(error: ApiError): number {
-    const { type, logger, observe } = this.#options;
+    const { type, logger, observe, random } = this.#options;
     observe?.({ step: 'failed', error });
-    if (error.code === 'ApiGone') this.#version = undefined;
+    // Too old; or of an API server that was restored from a backup and has not come so far again, or of a former CRD.
+    if (error.code === 'ApiGone' || error.code === 'ApiNotFound' || error.reason === SILENT)
+      this.#version = undefined;
     const complaint = complaintOf(error, type, this.#options.namespace);
-    // Once, not at every attempt.
-    if (complaint !== undefined && complaint !== this.#lastComplaint)
+    // Once, not at every attempt, of which each may fail with other words; and not of what passes in a moment.
+    const passing = this.#failures++ < PASSING && PASSING_CODES.has(error.code);
+    if (complaint !== undefined && !passing && error.code !== this.#lastComplaint) {
       logger.warn(complaint, { kind: type.kind, code: error.code });
-    this.#lastComplaint = complaint ?? this.#lastComplaint;
+      this.#lastComplaint = error.code;
+    }
     // An admin is about to mend these.
-    const awaited = error.code === 'ApiForbidden' || error.code === 'ApiNotFound';
-    return error.retryAfterMs ?? (awaited ? AWAIT_ADMIN_MS : 0);
+    if (error.code === 'ApiForbidden' || error.code === 'ApiNotFound') {
+      this.#backoff.reset();
+      return AWAIT_ADMIN_MS;
+    }
+    // Spread: the others are told the same.
+    return (error.retryAfterMs ?? 0) * (1 + 0.2 * random.fraction());
   }
 }
 
@@ -222,14 +253,12 @@ const METADATA_LIST_ONLY = 'application/json;as=PartialObjectMetadataList;g=meta
 /** What an admin should know of a failure, and what helps; undefined for what is part of a watch's life. */
 function complaintOf(error: ApiError, type: ResourceType, namespace: string | undefined): string | undefined {
   if (error.code === 'ApiGone') return undefined;
-  if (error.code === 'ApiForbidden') {
-    const role = namespace === undefined ? 'ClusterRole' : `Role in namespace ${namespace}`;
-    return (
-      `${type.plural} cannot be read: RBAC forbids it; add to the ${role}: ` +
-      `{apiGroups: ["${type.group}"], resources: ["${type.plural}"], verbs: ["get", "list", "watch"]}`
-    );
+  if (error.code === 'ApiForbidden')
+    return `${type.plural} cannot be read: RBAC forbids it; ${missingRule(type, ['get', 'list', 'watch'], namespace)}`;
+  if (error.code === 'ApiNotFound') {
+    const help = type.group === SIGNET_GROUP ? "; install Signet's CRDs (kubectl apply -f crds/)" : '';
+    const name = `${type.plural}${type.group === '' ? '' : `.${type.group}`} ${type.version}`;
+    return `the API server does not serve ${name}${help}`;
   }
-  if (error.code === 'ApiNotFound')
-    return `the API server does not serve ${type.plural}.${type.group} ${type.version}; install Signet's CRDs (kubectl apply -f crds/)`;
   return `${type.plural} cannot be followed; what is known stays in force, and it is tried again: ${error.message}`;
 }

@@ -34,6 +34,13 @@ export interface WatchOptions {
   readonly signal: AbortSignal;
 }
 
+/** So soon after the last sign of life the API server is asked whether it lives; milliseconds. */
+const ASK_MS = 5_000;
+/** A watch that has not begun to answer by then is given up; milliseconds. */
+const BEGIN_MS = 30_000;
+/** `reason` of the error of a watch that was silent though the API server lives. */
+export const SILENT = 'Silent';
+
 /** How long one watch is to last, seconds: spread, so that those of many processes do not end together. */
 const SHORTEST_WATCH_S = 300;
 const LONGEST_WATCH_S = 600;
@@ -42,8 +49,8 @@ const INITIAL_EVENTS_END = 'k8s.io/initial-events-end';
 /**
  * Follows one watch until the API server ends it in peace.
  *
- * @throws ApiError what ended it otherwise: `ApiGone` when the version is too old, `ApiTimeout` when nothing was heard for
- *   `silenceMs`
+ * @throws ApiError what ended it otherwise: `ApiGone` when the version is too old; `ApiTimeout` when the API server does not
+ *   answer, and with the reason {@link SILENT} when it does, but not on this watch for `silenceMs`
  */
 export async function followWatch(options: WatchOptions): Promise<void> {
   const { api, path, random, silenceMs, signal } = options;
@@ -59,7 +66,7 @@ export async function followWatch(options: WatchOptions): Promise<void> {
         timeoutSeconds: String(seconds),
       },
       ...(options.accept === undefined ? {} : { accept: options.accept }),
-      timeoutMs: silenceMs,
+      timeoutMs: Math.min(silenceMs, BEGIN_MS),
       signal: watchdog.signal,
     });
     options.begun();
@@ -69,27 +76,33 @@ export async function followWatch(options: WatchOptions): Promise<void> {
       options.take(eventOf(line, path, options.trim));
     }
   } catch (thrown) {
-    if (watchdog.barked && !signal.aborted)
-      throw new ApiError('ApiTimeout', `GET ${path}: the watch has been silent for ${silenceMs / 1000} s`);
-    throw thrown;
+    if (watchdog.barked === undefined || signal.aborted) throw thrown;
+    if (watchdog.barked === 'dead')
+      throw new ApiError('ApiTimeout', `GET ${path}: the API server does not answer`, { cause: thrown });
+    const text = `GET ${path}: the watch has been silent for ${silenceMs / 1000} s`;
+    throw new ApiError('ApiTimeout', text, { reason: SILENT, cause: thrown });
   } finally {
     watchdog.end();
   }
 }
 
-/** Gives up a stream of which nothing is heard: a stalled connection looks like one on which nothing happens. */
+/**
+ * Gives up a stream of which nothing is heard: a stalled connection looks like one on which nothing happens. When the API
+ * server answers nothing else either, soon; else after the silence in which a bookmark would have come.
+ */
 class Watchdog {
-  barked = false;
+  barked: 'dead' | 'silent' | undefined;
   readonly #abort = new AbortController();
   readonly #options: WatchOptions;
   readonly #onAbort = (): void => this.#abort.abort();
   #timer: Timer;
   #heardAt: number;
+  #ended = false;
 
   constructor(options: WatchOptions) {
     this.#options = options;
     this.#heardAt = options.clock.monotonic();
-    this.#timer = this.#arm(options.silenceMs);
+    this.#timer = this.#arm(ASK_MS);
     if (options.signal.aborted) this.#abort.abort();
     else options.signal.addEventListener('abort', this.#onAbort, { once: true });
   }
@@ -103,22 +116,36 @@ class Watchdog {
     this.#heardAt = this.#options.clock.monotonic();
   }
 
+  /** The stream is read no more: whatever is left of it ends. */
   end(): void {
+    this.#ended = true;
     this.#timer.cancel();
     this.#options.signal.removeEventListener('abort', this.#onAbort);
+    this.#abort.abort();
   }
 
   #arm(ms: number): Timer {
     const { clock, silenceMs } = this.#options;
     return clock.after(ms, () => {
-      const left = this.#heardAt + silenceMs - clock.monotonic();
-      if (left > 0) {
-        this.#timer = this.#arm(left);
+      const silentFor = clock.monotonic() - this.#heardAt;
+      if (silentFor >= silenceMs) {
+        this.#bark('silent');
         return;
       }
-      this.barked = true;
-      this.#abort.abort();
+      if (silentFor >= ASK_MS) void this.#ask(this.#heardAt);
+      this.#timer = this.#arm(Math.min(ASK_MS, silenceMs - silentFor));
     });
+  }
+
+  async #ask(heardAt: number): Promise<void> {
+    const alive = await this.#options.api.isAlive();
+    if (!alive && !this.#ended && this.#heardAt === heardAt) this.#bark('dead');
+  }
+
+  #bark(why: 'dead' | 'silent'): void {
+    this.barked ??= why;
+    this.#timer.cancel();
+    this.#abort.abort();
   }
 }
 
@@ -164,5 +191,7 @@ export function objectOf(
   if (typeof raw !== 'object' || raw === null) return undefined;
   const { metadata } = raw as { readonly metadata?: Partial<ApiObject['metadata']> };
   if (typeof metadata !== 'object' || typeof metadata.resourceVersion !== 'string') return undefined;
-  return { ...implied, ...raw } as ApiObject;
+  if (implied === undefined) return raw as ApiObject;
+  const { apiVersion, kind } = implied;
+  return { apiVersion, kind, ...raw } as ApiObject;
 }
