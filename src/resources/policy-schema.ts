@@ -168,6 +168,7 @@ export const accessRoleSpec = objectSchema<AccessRoleSpec>(
 export const accessRoleStatus = objectSchema<AccessRoleStatus>('What has become of it.', {
   conditions: optional(conditions),
   permissions: optional(count('How many permissions it has, with those of included roles.')),
+  policies: optional(count('How many policies grant it, by themselves or through another role.')),
 });
 
 const decision = objectSchema<AccessDecision>('Who said yes or no.', {

@@ -320,6 +320,8 @@ export interface AccessRoleStatus {
   readonly conditions?: readonly Condition[];
   /** How many permissions it has with those of the included roles. */
   readonly permissions?: number;
+  /** How many policies grant it, by themselves or through another role. */
+  readonly policies?: number;
 }
 
 export type AccessRole = Resource<'AccessRole', AccessRoleSpec> & { readonly status?: AccessRoleStatus };

@@ -45,3 +45,12 @@ export function objectMetadata(
     annotations: { [POLICY_ANNOTATION]: policies.map(policyName).join(',') },
   };
 }
+
+/** The policies that an object comes from, by name (`namespace/name`, or the name alone for a cluster-wide one). */
+export function policyNamesOf({
+  metadata: { annotations },
+}: {
+  readonly metadata: { readonly annotations?: Readonly<Record<string, string>> };
+}): readonly string[] {
+  return (annotations?.[POLICY_ANNOTATION] ?? '').split(',').filter((name) => name !== '');
+}

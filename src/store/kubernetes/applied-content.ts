@@ -24,8 +24,20 @@ export function ownerOf({ metadata }: ApiObject, set: string): string | undefine
   return metadata.labels?.[SET_LABEL] === set ? metadata.annotations?.[OWNER_ANNOTATION] : undefined;
 }
 
+/** Objects are given again and again as long as they stay the same: marking one costs more than all the rest. */
+const known = new WeakMap<DesiredObject, { readonly by: string; readonly object: DesiredObject }>();
+
 /** The object as it is applied: marked as the owner's, and with a hash by which it is known to be up to date. */
 export function marked(object: DesiredObject, set: string, owner: string): DesiredObject {
+  const by = JSON.stringify([set, owner]);
+  const before = known.get(object);
+  if (before?.by === by) return before.object;
+  const made = mark(object, set, owner);
+  known.set(object, { by, object: made });
+  return made;
+}
+
+function mark(object: DesiredObject, set: string, owner: string): DesiredObject {
   const { metadata } = object;
   const id = createHash('sha256').update(owner).digest('hex').slice(0, 16);
   const whole = {

@@ -7,10 +7,11 @@ import type { KubernetesApi } from './api.js';
 import { idOf, isAsApplied, marked, selectorOf, type DesiredObject } from './applied-content.js';
 import { AppliedMirror, type MirrorChange } from './applied-mirror.js';
 import { failure, type AppliedKind, type ApplyFailure, type ApplyReport } from './applied-report.js';
-import { AppliedWriter, type ApplyOutcome } from './applied-writer.js';
+import { AppliedWriter, VERBS, type ApplyOutcome } from './applied-writer.js';
 import type { Discovery, ServedTypes } from './discovery.js';
 import { DriftAlarm } from './drift-alarm.js';
 import type { ObjectWriter } from './object-writer.js';
+import { missingRule } from './rbac.js';
 import { runReflector } from './reflector.js';
 import { apiVersionOf, type ResourceType } from './resource-type.js';
 
@@ -61,6 +62,8 @@ export function createAppliedSet(options: AppliedSetOptions): AppliedSet {
 interface Followed {
   readonly type: ResourceType;
   readonly mirror: AppliedMirror;
+  /** RBAC does not let us read the kind. */
+  forbidden: boolean;
   readonly stop: () => void;
 }
 
@@ -175,7 +178,7 @@ class Applied implements AppliedSet {
     const stop = (): void => end.abort();
     signal.addEventListener('abort', stop, { once: true });
     const mirror = new AppliedMirror(set, fieldManager);
-    const followed = { type, mirror, stop };
+    const followed: Followed = { type, mirror, forbidden: false, stop };
     this.#followed.set(name, followed);
     const tell = (changes: readonly MirrorChange[]): void => {
       if (!end.signal.aborted) this.#tell(followed, changes);
@@ -184,9 +187,15 @@ class Applied implements AppliedSet {
       {
         ...{ api, clock, random, logger, type, labelSelector: selectorOf(set) },
         trim: (object) => object,
+        observe: (step) => {
+          if (step.step !== 'failed' || step.error.code !== 'ApiForbidden' || followed.forbidden) return;
+          followed.forbidden = true;
+          for (const owner of this.#unplaced) this.#alarm.raise(owner, owner);
+        },
         sink: {
           replace: (objects) => {
             const first = !mirror.synced;
+            followed.forbidden = false;
             tell(mirror.replace(objects));
             // What is wanted and was never there shows in no change.
             if (first)
@@ -214,6 +223,8 @@ class Applied implements AppliedSet {
       return failure(text, 'NotServed', message, false);
     }
     const { type, mirror } = followed;
+    if (!mirror.synced && followed.forbidden)
+      return failure(text, 'Forbidden', missingRule(type, VERBS), true);
     if (!mirror.synced)
       return failure(text, 'NotSynced', `${type.plural}.${type.group} have not been read yet`, true);
     return { id: idOf(type, key), followed };
@@ -239,9 +250,9 @@ class Applied implements AppliedSet {
   ): Promise<void> {
     const surplus = [...this.#followed.values()].flatMap(({ type, mirror }) =>
       [...mirror.entries()].flatMap(([key, entry]) => {
+        if (entry.owner !== owner) return [];
         const id = idOf(type, key);
-        const keeps = entry.owner !== owner || wanted.has(id) || this.#claims.has(id);
-        return keeps ? [] : [{ type, mirror, key, entry }];
+        return wanted.has(id) || this.#claims.has(id) ? [] : [{ type, mirror, key, entry }];
       }),
     );
     await inParallel(surplus, async ({ type, mirror, key, entry }) =>

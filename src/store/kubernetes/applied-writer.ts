@@ -19,6 +19,9 @@ import { missingRule } from './rbac.js';
 import type { ResourceType } from './resource-type.js';
 import type { ApiObject } from './watch.js';
 
+/** What must be allowed on the kinds of a set. */
+export const VERBS: readonly string[] = ['get', 'list', 'watch', 'create', 'patch', 'update', 'delete'];
+
 /** What became of one object. */
 export type ApplyOutcome = 'applied' | 'removed' | 'unchanged' | ApplyFailure;
 
@@ -151,7 +154,7 @@ export class AppliedWriter {
       return failure(id, 'NotServed', message, false);
     }
     if (code === 'ApiForbidden') {
-      const help = missingRule(type, ['get', 'list', 'watch', 'create', 'patch', 'update', 'delete']);
+      const help = missingRule(type, VERBS);
       return failure(id, 'Forbidden', `${help} (${message})`, true);
     }
     return code === 'ApiInvalid'
