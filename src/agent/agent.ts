@@ -62,6 +62,8 @@ export interface Agent {
   /** The pods that have a registration, their UIDs as keys; told of each that comes or goes. Live: read, do not keep. */
   readonly podsWithRegistrations: Watched<ReadonlyMap<string, unknown>>;
   stats(): AgentStats;
+  /** When the X.509-SVID of a registration begins and ends, if it has one. Milliseconds since the epoch. */
+  svidOf(registrationId: string): { readonly notBefore: number; readonly notAfter: number } | undefined;
   /** For the services below. */
   readonly parts: WorkloadApiParts;
 }
@@ -149,6 +151,7 @@ export function createAgent(options: AgentOptions): Agent {
     parts,
     ready,
     podsWithRegistrations: registrations.pods,
+    svidOf: (registrationId) => x509.svid(registrationId),
     stats: () => ({
       ...x509.stats(),
       jwtSvids: jwt.size,

@@ -16,6 +16,12 @@ export class TokenBucket {
     this.#at = clock.monotonic();
   }
 
+  /** Whether so many tokens are there. */
+  has(count: number): boolean {
+    this.#refill();
+    return this.#tokens >= count;
+  }
+
   /** Takes `count` tokens if so many are there. */
   take(count = 1): boolean {
     this.#refill();

@@ -232,7 +232,7 @@ function composeIdentity(
     ca,
     federation: federation.bundles,
     nodeName: NODE_NAME,
-    issued: (registrationId, notAfter) => controller.issued(registrationId, notAfter),
+    issued: (svid) => controller.svids.note(svid),
   });
   const agent = createAgent({
     api,

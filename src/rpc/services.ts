@@ -5,3 +5,4 @@ export { ExtensionConfigDiscoveryServiceService as extensionConfigDiscoveryServi
 export { SecretDiscoveryServiceService as secretDiscoveryService } from './gen/envoy/secret/sds.js';
 export { SpiffeWorkloadAPIService as workloadApiService } from './gen/spiffe/workload.js';
 export { NodeService as nodeService } from './gen/signet/node/v1/node.js';
+export { PeerService as peerService } from './gen/signet/peer/v1/peer.js';

@@ -1,16 +1,13 @@
-import {
-  identityKey,
-  type IdentityOutcome,
-  identityTitle,
-  type RegistrationDelta,
-} from '../identity/registration/outcome.js';
-import type { IdentityRef, Registration } from '../identity/registration/registration.js';
+import { identityKey, type IdentityOutcome, identityTitle } from '../identity/registration/outcome.js';
+import type { IdentityRef } from '../identity/registration/registration.js';
 import type { Clock, Timer } from '../lib/clock.js';
 import { SignetError } from '../lib/errors.js';
 import type { Logger } from '../lib/logger.js';
 import type { IdentityStatus } from '../resources/identity.js';
 import type { Store } from '../store/store.js';
-import { identityStatus, type IssuedSvids } from './identity-status.js';
+import type { Watched } from '../lib/watched.js';
+import { identityStatus } from './identity-status.js';
+import type { IssuedSvids } from './issued-svids.js';
 
 /** Statuses follow at a distance: the way of an identity to its workload must not wait for them. Milliseconds. */
 const OUTCOME_DELAY = 50;
@@ -18,6 +15,8 @@ const OUTCOME_DELAY = 50;
 const ISSUED_DELAY = 5_000;
 const RETRY_FIRST = 1_000;
 const RETRY_LAST = 60_000;
+/** The longest time between two looks for SVIDs that are over: the wall clock may jump. */
+const LONGEST_LOOK = 30_000;
 /** Writes at once: enough to be quick, few enough to spare the API server. */
 const PARALLEL = 16;
 
@@ -27,14 +26,29 @@ export interface IdentityStatusWriterOptions {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly outcome: (ref: IdentityRef) => IdentityOutcome | undefined;
+  /** All identities there are. */
+  readonly all: () => Iterable<IdentityRef>;
+  readonly issued: IssuedSvids;
+  /** Nothing is written while this is false; it is always true unless given. */
+  readonly leading?: Watched<boolean>;
+  /**
+   * For so long after a term of leading has begun, it is not known what SVIDs there are: agents and other replicas have yet
+   * to tell. Milliseconds; 0 unless said.
+   */
+  readonly settleMs?: number;
 }
 
 /** Writes the statuses of identities whose outcome or SVIDs changed: gathered, level-triggered, retried until written. */
 export class IdentityStatusWriter {
   readonly #options: IdentityStatusWriterOptions;
   readonly #dirty = new Map<string, IdentityRef>();
-  /** By identity, then by registration: when its SVID expires. */
-  readonly #issued = new Map<string, Map<string, number>>();
+  /** When the first SVID of an identity ends, as last said. */
+  readonly #ends = new Map<string, { readonly ref: IdentityRef; readonly at: number }>();
+  readonly #unwatch: () => void;
+  /** Monotonic. */
+  #settledAt = Number.NEGATIVE_INFINITY;
+  #settling: Timer | undefined;
+  #look: Timer | undefined;
   #timer: { readonly timer: Timer; readonly due: number } | undefined;
   #writing: Promise<void> | undefined;
   #retries = 0;
@@ -42,39 +56,64 @@ export class IdentityStatusWriter {
 
   constructor(options: IdentityStatusWriterOptions) {
     this.#options = options;
+    const { leading } = options;
+    this.#unwatch =
+      leading?.watch((leads) => (leads ? this.#begin() : this.#pause())) ?? ((): void => undefined);
+    if (leading?.value === true) this.#begin();
   }
 
-  /** Notes what a change of the index did. */
-  changed({ removed, changed, outcomes }: RegistrationDelta): void {
-    if (removed.length > 0) {
-      const kept = new Set(changed.map(({ id }) => id));
-      for (const { id, identity } of removed)
-        if (!kept.has(id)) this.#issued.get(identityKey(identity))?.delete(id);
-    }
-    for (const ref of outcomes) this.#dirty.set(identityKey(ref), ref);
-    if (outcomes.length > 0) this.#arm(OUTCOME_DELAY);
+  /** Notes that the outcomes of these have changed, or may have. */
+  changed(refs: readonly IdentityRef[]): void {
+    this.#mark(refs, OUTCOME_DELAY);
   }
 
-  issued({ id, identity }: Registration, notAfter: number): void {
-    const key = identityKey(identity);
-    const known = this.#issued.get(key);
-    if (known === undefined) this.#issued.set(key, new Map([[id, notAfter]]));
-    else known.set(id, notAfter);
-    this.#dirty.set(key, identity);
-    this.#arm(ISSUED_DELAY);
+  /** Notes that the SVIDs of this one have changed. */
+  issued(ref: IdentityRef): void {
+    this.#mark([ref], ISSUED_DELAY);
   }
 
   /** The identity is gone: nothing is written of it any more. */
   forget(ref: IdentityRef): void {
     const key = identityKey(ref);
     this.#dirty.delete(key);
-    this.#issued.delete(key);
+    this.#ends.delete(key);
   }
 
   async close(): Promise<void> {
+    this.#unwatch();
+    this.#pause();
     this.#closed = true;
-    this.#timer?.timer.cancel();
     await this.#writing;
+  }
+
+  get #leads(): boolean {
+    return this.#options.leading?.value ?? true;
+  }
+
+  /** A term begins: nothing is known of what the leader before has written last. */
+  #begin(): void {
+    const { clock, settleMs = 0, all } = this.#options;
+    this.#settledAt = clock.monotonic() + settleMs;
+    this.#mark([...all()], OUTCOME_DELAY);
+    this.#settling?.cancel();
+    if (settleMs > 0)
+      this.#settling = clock.after(settleMs, () => {
+        this.#mark([...all()], OUTCOME_DELAY);
+      });
+  }
+
+  #pause(): void {
+    for (const timer of [this.#timer?.timer, this.#settling, this.#look]) timer?.cancel();
+    this.#timer = undefined;
+    this.#look = undefined;
+    this.#dirty.clear();
+    this.#ends.clear();
+  }
+
+  #mark(refs: readonly IdentityRef[], delay: number): void {
+    if (refs.length === 0 || !this.#leads) return;
+    for (const ref of refs) this.#dirty.set(identityKey(ref), ref);
+    this.#arm(delay);
   }
 
   #arm(delay: number): void {
@@ -106,7 +145,7 @@ export class IdentityStatusWriter {
     const refs = [...this.#dirty.values()];
     this.#dirty.clear();
     let failed = 0;
-    for (let at = 0; at < refs.length && !this.#closed; at += PARALLEL) {
+    for (let at = 0; at < refs.length && !this.#closed && this.#leads; at += PARALLEL) {
       const written = await Promise.all(refs.slice(at, at + PARALLEL).map((ref) => this.#write(ref)));
       failed += written.filter((ok) => !ok).length;
     }
@@ -120,7 +159,10 @@ export class IdentityStatusWriter {
     if (current === undefined || store.get(ref.kind, key) === undefined) return true;
     const previous = store.status(ref.kind, key) as IdentityStatus | undefined;
     const now = clock.now();
-    const status = identityStatus(current, this.#svids(ref, now), previous, now);
+    const settled = clock.monotonic() >= this.#settledAt;
+    const issued = settled ? this.#options.issued.sum(ref, now) : undefined;
+    this.#endsAt(ref, issued?.nextExpiry);
+    const status = identityStatus(current, issued, previous, now);
     if (JSON.stringify(status) === JSON.stringify(previous)) return true;
     try {
       await store.writeStatus(ref.kind, key, status);
@@ -148,14 +190,24 @@ export class IdentityStatusWriter {
       this.#options.logger.info('an identity is given as asked again', fields);
   }
 
-  #svids(ref: IdentityRef, now: number): IssuedSvids {
-    const known = this.#issued.get(identityKey(ref));
-    if (known === undefined) return { count: 0, nextExpiry: undefined };
-    let nextExpiry = Number.POSITIVE_INFINITY;
-    for (const [id, notAfter] of known) {
-      if (notAfter <= now) known.delete(id);
-      else nextExpiry = Math.min(nextExpiry, notAfter);
+  /** The status is due again when the first SVID ends, if it is not renewed before. */
+  #endsAt(ref: IdentityRef, at: number | undefined): void {
+    const key = identityKey(ref);
+    if (at === undefined) this.#ends.delete(key);
+    else {
+      this.#ends.set(key, { ref, at });
+      this.#look ??= this.#options.clock.after(LONGEST_LOOK, () => this.#lookForEnded());
     }
-    return { count: known.size, nextExpiry: known.size === 0 ? undefined : nextExpiry };
+  }
+
+  #lookForEnded(): void {
+    const { clock } = this.#options;
+    const now = clock.now();
+    this.#look = undefined;
+    this.#mark(
+      [...this.#ends.values()].filter(({ at }) => at <= now).map(({ ref }) => ref),
+      OUTCOME_DELAY,
+    );
+    if (this.#ends.size > 0) this.#look = clock.after(LONGEST_LOOK, () => this.#lookForEnded());
   }
 }

@@ -1,34 +1,45 @@
 import { type IdentityOutcome, identityTitle } from '../identity/registration/outcome.js';
 import type { IdentityStatus } from '../resources/identity.js';
 import type { Condition } from '../resources/meta.js';
-
-/** What is known of the SVIDs of one identity. */
-export interface IssuedSvids {
-  /** Registrations that hold an X.509-SVID which is valid now. */
-  readonly count: number;
-  /** The first to expire, milliseconds since the epoch; undefined when there is none. */
-  readonly nextExpiry: number | undefined;
-}
+import type { IssuedSum } from './issued-svids.js';
 
 /** The longest message in a status, in characters. */
 const MAX_MESSAGE = 1024;
 
-/** The status of an identity. Equal facts give an equal status: times move only with what they tell of. */
+/**
+ * The status of an identity. Equal facts give an equal status: times move only with what they tell of. `issued` is undefined
+ * while it is not known yet what there is; then what was said before goes on to hold.
+ */
 export function identityStatus(
   outcome: IdentityOutcome,
-  issued: IssuedSvids,
+  issued: IssuedSum | undefined,
   previous: IdentityStatus | undefined,
   now: number,
 ): IdentityStatus {
   return {
     conditions: [ready(outcome, previous, now)],
     podsSelected: outcome.podsSelected,
-    svidsIssued: issued.count,
-    ...(issued.nextExpiry === undefined ? {} : { nextExpiry: rfc3339(issued.nextExpiry) }),
+    ...(issued === undefined ? issuedBefore(outcome, previous) : issuedNow(issued)),
     ...(outcome.failures.length === 0
       ? {}
       : { failures: outcome.failures.map((failure) => ({ ...failure, message: cut(failure.message) })) }),
   };
+}
+
+type IssuedFields = Pick<IdentityStatus, 'svidsIssued' | 'nextExpiry'>;
+
+function issuedNow({ count, nextExpiry }: IssuedSum): IssuedFields {
+  return { svidsIssued: count, ...(nextExpiry === undefined ? {} : { nextExpiry: rfc3339(nextExpiry) }) };
+}
+
+/** No more than there are registrations now. */
+function issuedBefore(
+  { registrations }: IdentityOutcome,
+  previous: IdentityStatus | undefined,
+): IssuedFields {
+  const count = Math.min(previous?.svidsIssued ?? 0, registrations);
+  const nextExpiry = count === 0 ? undefined : previous?.nextExpiry;
+  return { svidsIssued: count, ...(nextExpiry === undefined ? {} : { nextExpiry }) };
 }
 
 function ready(outcome: IdentityOutcome, previous: IdentityStatus | undefined, now: number): Condition {

@@ -67,7 +67,7 @@ function start(synced = true): void {
     ca: { bundle, taints },
     federation,
     nodeName: 'node-1',
-    issued: (id, notAfter) => issued.push([id, notAfter]),
+    issued: ({ registrationId, notAfter }) => issued.push([registrationId, notAfter]),
   });
 }
 

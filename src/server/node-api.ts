@@ -13,6 +13,7 @@ import {
   type SyncUpdate,
 } from '../rpc/node-api.js';
 import { StatusError } from '../rpc/service.js';
+import type { IssuedSvid } from './issued-svids.js';
 import type { RegistrationView } from './registrations.js';
 import { stateStream, type StateSource } from './state-stream.js';
 
@@ -34,8 +35,8 @@ export interface NodeApiOptions {
   readonly federation: Watched<readonly TrustBundle[]>;
   /** The node whose agent calls: it sees and signs for nothing else. */
   readonly nodeName: string;
-  /** Told of each X.509-SVID: for the status of the identity. Milliseconds since the epoch. */
-  readonly issued?: (registrationId: string, notAfter: number) => void;
+  /** Told of each X.509-SVID that is signed: for the status of the identity. */
+  readonly issued?: (svid: IssuedSvid) => void;
 }
 
 /** The node API of one node, in process. */
@@ -52,7 +53,9 @@ export function createNodeApi(options: NodeApiOptions): NodeApi {
       const results = await signAllowed(requests, mayHold, (allowed) => signing.signX509(allowed, signal));
       results.forEach((result, at) => {
         const request = requests[at];
-        if (result.ok && request !== undefined) options.issued?.(request.registrationId, result.notAfter);
+        if (!result.ok || request === undefined) return;
+        const { notBefore, notAfter } = result;
+        options.issued?.({ registrationId: request.registrationId, notBefore, notAfter });
       });
       return results;
     },
@@ -161,7 +164,28 @@ class SyncSource implements StateSource<SyncUpdate> {
   }
 }
 
-function bundleSource({ ca, federation }: NodeApiOptions): StateSource<BundleUpdate> {
+/** The newest update of each CA: all streams are given the same object, so that it can be written out once for all. */
+const newest = new WeakMap<NodeApiOptions['ca'], BundleUpdate>();
+
+function bundlesNow({ ca, federation }: NodeApiOptions): BundleUpdate {
+  const own = ca.bundle.value;
+  const federated = federation.value;
+  const { x509: taintedX509, jwt: taintedJwt } = ca.taints.value;
+  const known = newest.get(ca);
+  if (
+    known?.own === own &&
+    known.federated === federated &&
+    known.taintedX509 === taintedX509 &&
+    known.taintedJwt === taintedJwt
+  )
+    return known;
+  const update = { own, federated, taintedX509, taintedJwt };
+  newest.set(ca, update);
+  return update;
+}
+
+function bundleSource(options: NodeApiOptions): StateSource<BundleUpdate> {
+  const { ca, federation } = options;
   let dirty = true;
   return {
     subscribe(wake) {
@@ -175,12 +199,7 @@ function bundleSource({ ca, federation }: NodeApiOptions): StateSource<BundleUpd
     take() {
       if (!dirty) return undefined;
       dirty = false;
-      return {
-        own: ca.bundle.value,
-        federated: federation.value,
-        taintedX509: ca.taints.value.x509,
-        taintedJwt: ca.taints.value.jwt,
-      };
+      return bundlesNow(options);
     },
   };
 }

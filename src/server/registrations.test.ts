@@ -43,6 +43,8 @@ const ids = (nodeName = 'node-1'): string[] =>
   controller.registrations.forNode(nodeName).map(({ spiffeId }) => spiffeId.path);
 const status = (key = 'shop/main', kind = 'WorkloadIdentity'): IdentityStatus | undefined =>
   store.status(kind, key) as IdentityStatus | undefined;
+const issued = (registrationId: string, forMs: number): void =>
+  controller.svids.note({ registrationId, notBefore: clock.now(), notAfter: clock.now() + forMs });
 const ready = (): object | undefined => status()?.conditions?.[0];
 
 describe('registrations', () => {
@@ -186,9 +188,9 @@ describe('the status of an identity', () => {
     start();
     store.put(aPodObject('a'), aPodObject('b'), aWorkloadIdentity('main'));
     await clock.advance(100);
-    controller.issued('uid-a/shop/main', clock.now() + 3_600_000);
-    controller.issued('uid-b/shop/main', clock.now() + 60_000);
-    controller.issued('uid-nobody/shop/main', clock.now() + 1_000);
+    issued('uid-a/shop/main', 3_600_000);
+    issued('uid-b/shop/main', 60_000);
+    issued('uid-nobody/shop/main', 1_000);
     await clock.advance(6_000);
     expect(status()).toMatchObject({ svidsIssued: 2, nextExpiry: '2026-01-01T00:01:00Z' });
     store.remove(aPodObject('b'));
@@ -237,7 +239,7 @@ describe('the status of an identity', () => {
   it('is not written of an identity that is gone', async () => {
     start();
     store.put(aPodObject('pay'), aWorkloadIdentity('main'));
-    controller.issued('uid-pay/shop/main', clock.now() + 60_000);
+    issued('uid-pay/shop/main', 60_000);
     store.remove(aWorkloadIdentity('main'));
     await clock.advance(10_000);
     expect(store.written).toEqual([]);

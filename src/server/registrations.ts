@@ -7,8 +7,10 @@ import { SignetError } from '../lib/errors.js';
 import type { Logger } from '../lib/logger.js';
 import { type Watched, WatchedValue } from '../lib/watched.js';
 import type { Store, StoreChange, StoredObject } from '../store/store.js';
-import { IdentityStatusWriter } from './identity-status-writer.js';
 import { podFacts } from '../cluster/pod-facts.js';
+import { IdentityStatusWriter } from './identity-status-writer.js';
+import { IssuedSvids } from './issued-svids.js';
+import { Ledger, type SvidLedger } from './svid-ledger.js';
 
 /** What changed for one node. Removals come before changes: an ID in both went and came again. */
 export interface NodeChange {
@@ -36,13 +38,17 @@ export interface RegistrationControllerOptions {
   readonly index: RegistrationIndex;
   readonly clock: Clock;
   readonly logger: Logger;
+  /** Statuses are written only while this is true; always unless given. */
+  readonly leading?: Watched<boolean>;
+  /** See IdentityStatusWriterOptions. */
+  readonly settleMs?: number;
 }
 
 /** Keeps the registrations in step with the store, and the statuses of identities in step with both. */
 export interface RegistrationController {
   readonly registrations: RegistrationView;
-  /** Notes an X.509-SVID for the identity's status. Milliseconds since the epoch. */
-  issued(registrationId: string, notAfter: number): void;
+  /** For the statuses of identities: what X.509-SVIDs there are, as known here. */
+  readonly svids: SvidLedger;
   /** Ends it; resolves when no status is being written any more. */
   close(): Promise<void>;
 }
@@ -52,7 +58,7 @@ export function createRegistrationController(options: RegistrationControllerOpti
   const feed = new Feed(options);
   return {
     registrations: feed,
-    issued: (registrationId, notAfter) => feed.issued(registrationId, notAfter),
+    svids: feed.ledger,
     close: () => feed.close(),
   };
 }
@@ -63,6 +69,7 @@ type NodeChanges = Map<string, Map<string, Registration | undefined>>;
 
 class Feed implements RegistrationView {
   readonly ready = new WatchedValue(false);
+  readonly ledger: Ledger;
   readonly #store: Store;
   readonly #index: RegistrationIndex;
   readonly #logger: Logger;
@@ -70,11 +77,19 @@ class Feed implements RegistrationView {
   readonly #watchers = new Map<string, Set<Watcher>>();
   readonly #ends: (() => void)[] = [];
 
-  constructor({ store, index, clock, logger }: RegistrationControllerOptions) {
+  constructor({ store, index, clock, logger, leading, settleMs }: RegistrationControllerOptions) {
     this.#store = store;
     this.#index = index;
     this.#logger = logger;
-    this.#statuses = new IdentityStatusWriter({ store, clock, logger, outcome: (ref) => index.outcome(ref) });
+    const issued = new IssuedSvids();
+    this.#statuses = new IdentityStatusWriter({
+      ...{ store, clock, logger, issued },
+      ...(leading === undefined ? {} : { leading }),
+      ...(settleMs === undefined ? {} : { settleMs }),
+      outcome: (ref) => index.outcome(ref),
+      all: () => this.#identities(),
+    });
+    this.ledger = new Ledger(index, issued, this.#statuses, clock);
     this.#ends.push(
       store.subscribe((changes) => {
         // What comes before the first full read is part of it.
@@ -118,11 +133,6 @@ class Feed implements RegistrationView {
     };
   }
 
-  issued(registrationId: string, notAfter: number): void {
-    const registration = this.#index.get(registrationId);
-    if (registration !== undefined) this.#statuses.issued(registration, notAfter);
-  }
-
   async close(): Promise<void> {
     for (const end of this.#ends.splice(0)) end();
     await this.#statuses.close();
@@ -146,7 +156,8 @@ class Feed implements RegistrationView {
 
   #take(deltas: readonly RegistrationDelta[], nodes?: NodeChanges): void {
     for (const delta of deltas) {
-      this.#statuses.changed(delta);
+      this.ledger.removed(delta);
+      this.#statuses.changed(delta.outcomes);
       if (nodes === undefined) continue;
       for (const { nodeName, id } of delta.removed) changesOf(nodes, nodeName).set(id, undefined);
       for (const registration of delta.changed)
@@ -187,7 +198,13 @@ class Feed implements RegistrationView {
     if (kind === 'Pod') return this.#index.removePod(object.metadata.uid);
     const ref = refOf(kind, object);
     this.#statuses.forget(ref);
+    this.ledger.forget(ref);
     return this.#index.removeIdentity(ref);
+  }
+
+  *#identities(): Iterable<IdentityRef> {
+    for (const kind of ['WorkloadIdentity', 'ClusterWorkloadIdentity'])
+      for (const object of this.#store.list(kind)) yield refOf(kind, object);
   }
 
   #notify(nodes: NodeChanges): void {

@@ -44,6 +44,8 @@ export interface ServerConnection {
 const SERVER_PATH = '/signet/server';
 const CALL_DEADLINE_MS = 15_000;
 const RETRY = { initialMs: 250, maxMs: 15_000 };
+/** Attempts in a row that fail with the newest bundle known, before an older one of the file is believed. */
+const ATTEMPTS_WITH_OWN_TRUST = 3;
 
 /**
  * Proves this agent by its token, and keeps an SVID for the connection. Tries until it succeeds or the signal is aborted:
@@ -75,30 +77,59 @@ export async function connectToServer(
       authorizeServer: (peer) => isServer(peer, trustDomain),
     });
 
-  const take = (answer: AgentSvid): SignedOwnSvid => {
-    trust.set(parseBundleDocument(trustDomain, answer.bundle));
-    nodeName = answer.nodeName;
+  /** What a verified server has signed, if it is what was asked for. */
+  const take = (answer: AgentSvid, key: MadeKey): SignedOwnSvid => {
     const { chain, notBefore, notAfter } = answer;
-    const leaf = chain[0];
+    const [leaf] = chain;
     if (leaf === undefined) throw new SignetError('AgentSvidInvalid', 'the server sent an empty chain');
-    return { chain, notBefore, notAfter, authorityId: parseCertificate(leaf).authorityKeyId ?? '' };
+    const { spki, authorityKeyId } = parseCertificate(leaf);
+    if (Buffer.compare(spki, key.spki) !== 0)
+      throw new SignetError('AgentSvidInvalid', 'the server signed another key than the one that was sent');
+    if (nodeName !== '' && answer.nodeName !== nodeName)
+      throw new SignetError(
+        'AgentSvidInvalid',
+        `the server takes this agent for that of node ${answer.nodeName}, and it was that of ${nodeName}`,
+      );
+    const bundle = parseBundleDocument(trustDomain, answer.bundle);
+    if (bundle.sequence > trust.value.sequence) trust.set(bundle);
+    nodeName = answer.nodeName;
+    return { chain, notBefore, notAfter, authorityId: authorityKeyId ?? '' };
   };
+  let failed = 0;
   const attest = async (key: MadeKey): Promise<SignedOwnSvid> => {
+    const token = (await options.readToken()).trim();
+    if (token === '') throw new SignetError('TokenMissing', 'the file of the service-account token is empty');
+    await refreshTrust(failed >= ATTEMPTS_WITH_OWN_TRUST);
     const stranger = connect(false);
     try {
-      const token = (await options.readToken()).trim();
       const request = { token, csr: Buffer.from(key.csr) };
-      return take(await stranger.client(nodeService).attestAgent(request, { deadlineMs: CALL_DEADLINE_MS }));
+      const answer = await stranger
+        .client(nodeService)
+        .attestAgent(request, { deadlineMs: CALL_DEADLINE_MS });
+      failed = 0;
+      return take(answer, key);
+    } catch (thrown) {
+      failed += 1;
+      throw thrown;
     } finally {
       stranger.close();
     }
+  };
+  /**
+   * An agent that was away for longer than an authority lives knows no server any more. The file that told it the first
+   * bundle tells it a newer one; and if nothing else helps, one that is not newer, for a server that was made anew.
+   */
+  const refreshTrust = async (whateverItIs: boolean): Promise<void> => {
+    const bundle = await readBundle(options).catch(() => undefined);
+    if (bundle === undefined) return;
+    if (whateverItIs || bundle.sequence > trust.value.sequence) trust.set(bundle);
   };
   /** By the SVID that it has, else by its token again: a node that slept too long wakes up as nobody. */
   const request = async (key: MadeKey): Promise<SignedOwnSvid> => {
     if (svid.value === undefined) return attest(key);
     try {
       const csr = Buffer.from(key.csr);
-      return take(await rpc.client(nodeService).renew({ csr }, { deadlineMs: CALL_DEADLINE_MS }));
+      return take(await rpc.client(nodeService).renew({ csr }, { deadlineMs: CALL_DEADLINE_MS }), key);
     } catch (thrown) {
       logger.info('the agent could not renew its SVID by the one it has; it proves itself anew', {
         reason: SignetError.from(thrown).message,
@@ -123,7 +154,8 @@ export async function connectToServer(
     nodeName,
     rpc,
     learn(bundle, ids) {
-      if (bundle.sequence !== trust.value.sequence) trust.set(bundle);
+      // A replica may be a moment behind the one before.
+      if (bundle.sequence > trust.value.sequence) trust.set(bundle);
       tainted.set(ids);
     },
     close() {
@@ -140,17 +172,14 @@ function isServer(peer: SpiffeId, trustDomain: string): PeerVerdict {
 }
 
 function firstBundle(options: ServerConnectionOptions, signal: AbortSignal): Promise<TrustBundle> {
-  return retrying(
-    async () => {
-      const bundle = parseBundleDocument(options.trustDomain, await options.readBundle());
-      if (bundle.x509Authorities.length === 0)
-        throw new SignetError('BundleEmpty', 'the bundle holds no X.509 authority');
-      return bundle;
-    },
-    'the trust bundle cannot be read yet',
-    options,
-    signal,
-  );
+  return retrying(() => readBundle(options), 'the trust bundle cannot be read yet', options, signal);
+}
+
+async function readBundle({ trustDomain, readBundle: read }: ServerConnectionOptions): Promise<TrustBundle> {
+  const bundle = parseBundleDocument(trustDomain, await read());
+  if (bundle.x509Authorities.length === 0)
+    throw new SignetError('BundleEmpty', 'the bundle holds no X.509 authority');
+  return bundle;
 }
 
 /** Until it succeeds; what fails is told once for each reason. */

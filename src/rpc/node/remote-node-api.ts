@@ -1,7 +1,8 @@
 import type { Registration } from '../../identity/registration/registration.js';
 import type { RpcConnection, TypedClient } from '../client.js';
-import { NodeService } from '../gen/signet/node/v1/node.js';
+import { NodeService, type HeldRegistration } from '../gen/signet/node/v1/node.js';
 import type { BundleUpdate, ExplainSubject, NodeApi, SignX509Request, SyncUpdate } from '../node-api.js';
+import { StatusError } from '../service.js';
 import { bundlesFrom } from './bundle-message.js';
 import { processFactsMessage, registrationFrom } from './registration-message.js';
 import { asBuffer, jwtResultFrom, x509ResultFrom } from './result-message.js';
@@ -9,6 +10,19 @@ import { asBuffer, jwtResultFrom, x509ResultFrom } from './result-message.js';
 /** Signing a batch of 500 with RSA keys takes seconds; more means that the server is in trouble. Milliseconds. */
 const SIGN_DEADLINE_MS = 20_000;
 const EXPLAIN_DEADLINE_MS = 5_000;
+
+/** When an X.509-SVID begins and ends; milliseconds since the epoch. */
+export interface HeldSvid {
+  readonly notBefore: number;
+  readonly notAfter: number;
+}
+
+/**
+ * More than this are not named to the server, which then sends everything: about 100 bytes each, and a request may have 1 MiB.
+ */
+const MOST_HELD = 8_000;
+/** What a server may send before it says that an update is whole. */
+const MOST_IN_UPDATE = 200_000;
 
 /**
  * The node API of a server on the other side of a connection. The registrations that were seen are remembered, so a new
@@ -18,11 +32,13 @@ export function createRemoteNodeApi(
   /** The connection to use now; another one once it has moved. */
   connection: () => RpcConnection,
   trustDomain: string,
+  /** The X.509-SVID that is held for a registration, for the server's statuses. */
+  svidOf: (registrationId: string) => HeldSvid | undefined = () => undefined,
 ): NodeApi {
   const held = new Map<string, Registration>();
   const client = (): TypedClient<typeof NodeService> => connection().client(NodeService);
   return {
-    sync: (signal) => syncUpdates(client(), held, signal),
+    sync: (signal) => syncUpdates(client(), held, svidOf, signal),
     bundles: (signal) => bundleUpdates(client(), trustDomain, signal),
     async signX509(requests, signal) {
       const message = {
@@ -70,16 +86,20 @@ function subjectMessage(
 async function* syncUpdates(
   client: TypedClient<typeof NodeService>,
   held: Map<string, Registration>,
+  svidOf: (registrationId: string) => HeldSvid | undefined,
   signal: AbortSignal,
 ): AsyncIterable<SyncUpdate> {
-  const request = { held: [...held.values()].map(({ id, revision }) => ({ id, revision })) };
+  const named = held.size <= MOST_HELD ? [...held.values()] : [];
   let isFirst = true;
   let upserts: Registration[] = [];
   let removed: string[] = [];
-  for await (const part of client.sync(request, { signal })) {
+  for await (const part of client.sync({ held: named.map((one) => heldMessage(one, svidOf)) }, { signal })) {
     upserts.push(...part.upserts.map(registrationFrom));
     removed.push(...part.removed);
+    if (upserts.length + removed.length > MOST_IN_UPDATE)
+      throw new StatusError('Internal', `the server sent more than ${MOST_IN_UPDATE} registrations at once`);
     if (part.more) continue;
+    if (isFirst && named.length === 0) held.clear();
     for (const id of removed) held.delete(id);
     for (const registration of upserts) held.set(registration.id, registration);
     yield isFirst
@@ -89,6 +109,14 @@ async function* syncUpdates(
     upserts = [];
     removed = [];
   }
+}
+
+function heldMessage(
+  { id, revision }: Registration,
+  svidOf: (registrationId: string) => HeldSvid | undefined,
+): HeldRegistration {
+  const svid = svidOf(id);
+  return { id, revision, svidNotBefore: svid?.notBefore ?? 0, svidNotAfter: svid?.notAfter ?? 0 };
 }
 
 async function* bundleUpdates(

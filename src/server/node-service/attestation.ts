@@ -20,7 +20,7 @@ export interface AttestationOptions {
   readonly audience: string;
   /** Agents run under this service account alone. */
   readonly serviceAccount: { readonly namespace: string; readonly name: string };
-  /** The pod with this uid as the API server shows it now; undefined when there is none. */
+  /** The pod as the API server shows it now; undefined when there is none, or it has ended. */
   readonly podOf: (namespace: string, name: string) => AgentPod | undefined;
   readonly clock: Clock;
 }
@@ -48,8 +48,8 @@ export type AttestationErrorCode =
 export class AttestationError extends SignetError {
   override readonly code: AttestationErrorCode;
 
-  constructor(code: AttestationErrorCode, message: string, options?: { cause?: unknown }) {
-    super(code, message, options);
+  constructor(code: AttestationErrorCode, message: string) {
+    super(code, message);
     this.code = code;
   }
 }
@@ -74,25 +74,25 @@ export function createAttestation(options: AttestationOptions): (token: string) 
         `the token has ${token.length} bytes; send the agent's projected token`,
       );
     const review = await options.reviewer.review(token, options.audience).catch((thrown: unknown) => {
-      throw new AttestationError(
-        'ReviewUnavailable',
-        `the token cannot be reviewed: ${SignetError.from(thrown).message}`,
-        {
-          cause: thrown,
-        },
-      );
+      // Without its cause, which may quote what was sent.
+      const reason = withoutToken(SignetError.from(thrown).message, token);
+      throw new AttestationError('ReviewUnavailable', `the token cannot be reviewed: ${reason}`);
     });
-    requireAgent(review, options);
+    requireAgent(review, token, options);
     uses.count(claim(review, 'credential-id'));
     return nodeOf(review, options);
   };
 }
 
-function requireAgent(review: TokenReview, { audience, serviceAccount }: AttestationOptions): void {
+function requireAgent(
+  review: TokenReview,
+  token: string,
+  { audience, serviceAccount }: AttestationOptions,
+): void {
   if (!review.authenticated)
     throw new AttestationError(
       'TokenRefused',
-      `the API server does not accept the token: ${review.error ?? 'no reason given'}`,
+      `the API server does not accept the token: ${withoutToken(review.error ?? 'no reason given', token)}`,
     );
   // A token for the API server itself is authentic for every audience that it is not asked about.
   if (!review.audiences.includes(audience))
@@ -148,6 +148,21 @@ function claim({ extra }: TokenReview, name: string): string {
     );
   }
   return value;
+}
+
+/** The shortest part of a token that is looked for in what others say. */
+const TELLING_PART = 6;
+const LONGEST_REASON = 500;
+
+/** What others say of a token, without it and whatever part of it they quote. */
+function withoutToken(text: string, token: string): string {
+  const hidden = (word: string): string => (word.length >= TELLING_PART && token.includes(word) ? '…' : word);
+  const whole = [token, ...token.split('.')].filter(({ length }) => length >= TELLING_PART);
+  return whole
+    .reduce((rest, part) => rest.replaceAll(part, '…'), text)
+    .replaceAll(/[\w.-]+/g, hidden)
+    .replaceAll(/[\w-]+/g, hidden)
+    .slice(0, LONGEST_REASON);
 }
 
 /** How often each token has come of late. */

@@ -11,6 +11,9 @@ export interface AgentCallLimits {
   /** SVIDs per second, and how many at once: 500 pods that start together, with some IDs each. */
   readonly svidsPerSecond: number;
   readonly svidBurst: number;
+  /** Explanations per second, and how many at once: each looks at every identity. */
+  readonly explanationsPerSecond: number;
+  readonly explanationBurst: number;
 }
 
 export const defaultAgentCallLimits: AgentCallLimits = {
@@ -18,6 +21,8 @@ export const defaultAgentCallLimits: AgentCallLimits = {
   streams: 4,
   svidsPerSecond: 1_000,
   svidBurst: 20_000,
+  explanationsPerSecond: 50,
+  explanationBurst: 500,
 };
 
 /** Agents that are remembered without an open call. */
@@ -27,6 +32,7 @@ interface Use {
   signing: number;
   readonly streams: Map<string, number>;
   readonly svids: TokenBucket;
+  readonly explanations: TokenBucket;
 }
 
 /** Keeps each agent within its share, so that one that runs wild costs the others nothing. */
@@ -77,23 +83,37 @@ export class CallLimits {
     };
   }
 
+  /**
+   * Counts an explanation.
+   *
+   * @throws StatusError `ResourceExhausted`
+   */
+  explaining(nodeName: string): void {
+    if (!this.#of(nodeName).explanations.take())
+      exhausted(
+        `agent of ${nodeName} asks for more than ${this.#limits.explanationsPerSecond} explanations per second`,
+      );
+  }
+
   #of(nodeName: string): Use {
     const known = this.#uses.get(nodeName);
     if (known !== undefined) return known;
     if (this.#uses.size >= MOST_AGENTS) this.#forgetIdle();
-    const { svidsPerSecond, svidBurst } = this.#limits;
+    const { svidsPerSecond, svidBurst, explanationsPerSecond, explanationBurst } = this.#limits;
     const use: Use = {
       signing: 0,
       streams: new Map(),
       svids: new TokenBucket(this.#clock, svidsPerSecond, svidBurst),
+      explanations: new TokenBucket(this.#clock, explanationsPerSecond, explanationBurst),
     };
     this.#uses.set(nodeName, use);
     return use;
   }
 
   #forgetIdle(): void {
-    for (const [nodeName, { signing, streams }] of this.#uses)
-      if (signing === 0 && streams.size === 0) this.#uses.delete(nodeName);
+    // A bucket that is not full yet is kept: to be forgotten would fill it.
+    for (const [nodeName, { signing, streams, svids }] of this.#uses)
+      if (signing === 0 && streams.size === 0 && svids.full) this.#uses.delete(nodeName);
   }
 }
 

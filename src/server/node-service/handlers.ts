@@ -5,7 +5,12 @@ import type { Clock } from '../../lib/clock.js';
 import { SignetError } from '../../lib/errors.js';
 import type { Logger } from '../../lib/logger.js';
 import type { HandlersOf } from '../../rpc/definition.js';
-import type { AgentSvid } from '../../rpc/gen/signet/node/v1/node.js';
+import {
+  BundleUpdate as BundleMessage,
+  type AgentSvid,
+  type HeldRegistration,
+  type SyncUpdate as SyncMessage,
+} from '../../rpc/gen/signet/node/v1/node.js';
 import { bundleMessage } from '../../rpc/node/bundle-message.js';
 import { processFactsFrom } from '../../rpc/node/registration-message.js';
 import { asBuffer, jwtResultMessage, x509ResultMessage } from '../../rpc/node/result-message.js';
@@ -14,8 +19,15 @@ import { StatusError, type CallContext } from '../../rpc/service.js';
 import type { nodeService } from '../../rpc/services.js';
 import { agentIdOf, nodeOfAgent } from './agent-id.js';
 import { AttestationError, type AttestedAgent } from './attestation.js';
+import {
+  AttestationLimits,
+  defaultAttestationLimits,
+  type AttestationLimitOptions,
+} from './attestation-limits.js';
 import { CallLimits, defaultAgentCallLimits, type AgentCallLimits } from './call-limits.js';
+import type { IssuedSvid } from '../issued-svids.js';
 import { differences } from './differences.js';
+import { streamUntilStopped } from './stream.js';
 
 /** What the node service is made of. */
 export interface NodeServiceOptions {
@@ -29,8 +41,15 @@ export interface NodeServiceOptions {
   readonly agentTtlSeconds: number;
   readonly clock: Clock;
   readonly logger: Logger;
-  readonly limits?: Partial<AgentCallLimits>;
+  /** Aborted when the server stops: streams end, so that agents follow another replica before this one is gone. */
+  readonly stopping?: AbortSignal;
+  /** Told what X.509-SVIDs an agent says that it holds. */
+  readonly held?: (nodeName: string, svids: readonly IssuedSvid[]) => void;
+  readonly limits?: Partial<AgentCallLimits & AttestationLimitOptions>;
 }
+
+/** Nodes whose API is kept; it holds nothing, so it can be made anew. */
+const MOST_NODE_APIS = 20_000;
 
 export type NodeServiceHandlers = HandlersOf<typeof nodeService>;
 
@@ -39,7 +58,18 @@ export function nodeServiceHandlers(options: NodeServiceOptions): NodeServiceHan
   const { ca, clock } = options;
   const logger = options.logger.child({ component: 'node-service' });
   const limits = new CallLimits({ ...defaultAgentCallLimits, ...options.limits }, clock);
-  const encoded = new WeakMap<BundleUpdate, ReturnType<typeof bundleMessage>>();
+  const attestations = new AttestationLimits({ ...defaultAttestationLimits, ...options.limits }, clock);
+  const encoded = new WeakMap<BundleUpdate, Uint8Array>();
+  const nodeApis = new Map<string, NodeApi>();
+
+  const nodeApi = (nodeName: string): NodeApi => {
+    const known = nodeApis.get(nodeName);
+    if (known !== undefined) return known;
+    if (nodeApis.size >= MOST_NODE_APIS) nodeApis.clear();
+    const made = options.nodeApi(nodeName);
+    nodeApis.set(nodeName, made);
+    return made;
+  };
 
   const nodeOf = ({ peer }: CallContext): string => {
     if (peer.spiffeId === undefined) {
@@ -56,6 +86,15 @@ export function nodeServiceHandlers(options: NodeServiceOptions): NodeServiceHan
     throw new StatusError('PermissionDenied', `${peer.spiffeId.uri} is not the SPIFFE ID of an agent`, {
       code: 'NotAnAgent',
     });
+  };
+
+  /** The same for all agents, so written once. */
+  const encodedOnce = (update: BundleUpdate): Uint8Array => {
+    const known = encoded.get(update);
+    if (known !== undefined) return known;
+    const bytes = BundleMessage.encode(bundleMessage(update)).finish();
+    encoded.set(update, bytes);
+    return bytes;
   };
 
   const issue = async (nodeName: string, csr: Uint8Array): Promise<AgentSvid> => {
@@ -80,9 +119,11 @@ export function nodeServiceHandlers(options: NodeServiceOptions): NodeServiceHan
     async attestAgent({ token, csr }, { peer }) {
       const from = { remoteAddress: peer.remoteAddress };
       try {
-        // Before the token is spent on it.
-        parsedCsr(csr);
-        const { nodeName, podUid } = await options.attest(token);
+        const { nodeName, podUid } = await attestations.run(peer.remoteAddress ?? '', () => {
+          // Before the token is spent on it.
+          parsedCsr(csr);
+          return options.attest(token);
+        });
         const svid = await issue(nodeName, csr);
         logger.info('agent attested', { ...from, nodeName, podUid });
         return svid;
@@ -109,8 +150,10 @@ export function nodeServiceHandlers(options: NodeServiceOptions): NodeServiceHan
       const nodeName = nodeOf(context);
       const end = limits.stream(nodeName, 'sync');
       try {
-        const updates = options.nodeApi(nodeName).sync(context.signal);
-        for await (const part of differences(held, updates)) await sink.write(part);
+        options.held?.(nodeName, heldSvids(held));
+        const updates = (signal: AbortSignal): AsyncIterable<SyncMessage> =>
+          differences(held, nodeApi(nodeName).sync(signal));
+        await streamUntilStopped(updates, (part) => sink.write(part), context.signal, options.stopping);
       } finally {
         end();
       }
@@ -120,12 +163,14 @@ export function nodeServiceHandlers(options: NodeServiceOptions): NodeServiceHan
       const nodeName = nodeOf(context);
       const end = limits.stream(nodeName, 'bundles');
       try {
-        for await (const update of options.nodeApi(nodeName).bundles(context.signal)) {
-          // The same for all agents, so written once.
-          const message = encoded.get(update) ?? bundleMessage(update);
-          encoded.set(update, message);
-          await sink.write(message);
-        }
+        const updates = (signal: AbortSignal): AsyncIterable<BundleUpdate> =>
+          nodeApi(nodeName).bundles(signal);
+        await streamUntilStopped(
+          updates,
+          (update) => sink.write(encodedOnce(update)),
+          context.signal,
+          options.stopping,
+        );
       } finally {
         end();
       }
@@ -134,7 +179,7 @@ export function nodeServiceHandlers(options: NodeServiceOptions): NodeServiceHan
     async signX509({ requests }, context) {
       const nodeName = nodeOf(context);
       return limits.signing(nodeName, requests.length, async () => {
-        const results = await options.nodeApi(nodeName).signX509(requests, context.signal);
+        const results = await nodeApi(nodeName).signX509(requests, context.signal);
         return { results: results.map(x509ResultMessage) };
       });
     },
@@ -142,22 +187,31 @@ export function nodeServiceHandlers(options: NodeServiceOptions): NodeServiceHan
     async signJwt({ requests }, context) {
       const nodeName = nodeOf(context);
       return limits.signing(nodeName, requests.length, async () => {
-        const results = await options.nodeApi(nodeName).signJwt(requests, context.signal);
+        const results = await nodeApi(nodeName).signJwt(requests, context.signal);
         return { results: results.map(jwtResultMessage) };
       });
     },
 
     async explain({ subject }, context) {
-      const api = options.nodeApi(nodeOf(context));
+      const nodeName = nodeOf(context);
+      limits.explaining(nodeName);
       if (subject === undefined)
         throw new StatusError('InvalidArgument', 'the request names nobody; set pod_uid or process');
       const about =
         subject.$case === 'podUid'
           ? ({ kind: 'pod', uid: subject.value } as const)
           : ({ kind: 'process', facts: processFactsFrom(subject.value) } as const);
-      return { text: (await api.explain?.(about, context.signal)) ?? '' };
+      return { text: (await nodeApi(nodeName).explain?.(about, context.signal)) ?? '' };
     },
   };
+}
+
+function heldSvids(held: readonly HeldRegistration[]): readonly IssuedSvid[] {
+  return held
+    .filter(({ svidNotAfter }) => svidNotAfter > 0)
+    .map(({ id, svidNotBefore, svidNotAfter }) => ({
+      ...{ registrationId: id, notBefore: svidNotBefore, notAfter: svidNotAfter },
+    }));
 }
 
 function parsedCsr(csr: Uint8Array): { readonly spki: Uint8Array } {

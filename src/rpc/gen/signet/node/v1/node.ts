@@ -61,6 +61,12 @@ export interface SyncRequest {
 export interface HeldRegistration {
   id: string;
   revision: string;
+  /**
+   * When the X.509-SVID that the agent has for it was made to begin and to end, milliseconds since the epoch; 0 for none.
+   * For the statuses of identities: a server that has started anew knows no longer what was signed.
+   */
+  svidNotBefore: number;
+  svidNotAfter: number;
 }
 
 export interface SyncUpdate {
@@ -453,7 +459,7 @@ export const SyncRequest: MessageFns<SyncRequest> = {
 };
 
 function createBaseHeldRegistration(): HeldRegistration {
-  return { id: "", revision: "" };
+  return { id: "", revision: "", svidNotBefore: 0, svidNotAfter: 0 };
 }
 
 export const HeldRegistration: MessageFns<HeldRegistration> = {
@@ -463,6 +469,12 @@ export const HeldRegistration: MessageFns<HeldRegistration> = {
     }
     if (message.revision !== "") {
       writer.uint32(18).string(message.revision);
+    }
+    if (message.svidNotBefore !== 0) {
+      writer.uint32(24).int64(message.svidNotBefore);
+    }
+    if (message.svidNotAfter !== 0) {
+      writer.uint32(32).int64(message.svidNotAfter);
     }
     return writer;
   },
@@ -494,6 +506,22 @@ export const HeldRegistration: MessageFns<HeldRegistration> = {
             }
 
             message.revision = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.svidNotBefore = longToNumber(reader.int64());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.svidNotAfter = longToNumber(reader.int64());
             continue;
           }
         }
