@@ -6,15 +6,19 @@ import { readAccessView, type AccessView } from '../cluster/access-view.js';
 import { renderedIssuers } from '../cluster/issuers.js';
 import { findTrustDomain, trustDomainSettings } from '../cluster/trust-domain.js';
 import { SignetError } from '../lib/errors.js';
+import { SIGNET_KINDS } from '../resources/kinds.js';
 import type { FieldPath } from '../resources/problem.js';
 import type { FolderStore } from '../store/folder/folder-store.js';
 import type { FilePlace, FileProblem } from '../store/folder/problems.js';
-import type { StoredObject } from '../store/store.js';
+import { fixedStore } from '../store/fixed-store.js';
+import { CLUSTER_KINDS } from '../store/kubernetes/read-cluster.js';
+import type { Store, StoredObject } from '../store/store.js';
+import { readCurrentCluster, type ClusterFlags } from './cluster.js';
 import type { CliIo } from './io.js';
 import { problemText } from './problem-text.js';
 import { openResources } from './resource-files.js';
 
-/** Policies and workloads as they stand in files. */
+/** Policies and workloads as they stand in files, or in a cluster. */
 export interface AccessSource extends AccessView {
   readonly policyTests: readonly StoredObject[];
   /** Of end-user tokens, as the TrustDomain names them. */
@@ -50,45 +54,101 @@ export function timeOption(): Option {
   );
 }
 
+/** Where resources are read from, beside a path. */
+export interface SourceOptions extends ClusterFlags {
+  readonly trustDomain?: string;
+}
+
 /**
- * Reads a folder or file of resources; `-` is standard input. What is wrong with them is told on standard error; an object with an error takes
- * no part, and an answer from the others could be a wrong one, so errors end the command.
+ * Reads a folder or file of resources; `-` is standard input, and without a path the cluster is read. What is wrong with
+ * files is told on standard error; an object with an error takes no part, and an answer from the others could be a wrong
+ * one, so errors end the command.
  *
- * @throws SignetError `ResourcesInvalid`, and what opening a folder throws
+ * @throws SignetError `ResourcesInvalid`; what opening a folder, or reading the cluster throws
  */
 export async function openAccessSource(
   io: CliIo,
-  path: string,
-  options: { readonly trustDomain?: string },
+  path: string | undefined,
+  options: SourceOptions,
 ): Promise<AccessSource> {
+  if (path === undefined) return clusterSource(await readCurrentCluster(io, options), options);
   const store = await openResources(io, path);
   try {
-    const problems = store.problems.value;
-    for (const problem of problems) io.stderr(`${problem.severity}: ${problemText(problem)}\n`);
-    const errors = problems.filter(({ severity }) => severity === 'error').length;
-    if (errors > 0) {
-      throw new ResourcesInvalidError(
-        `${path === '-' ? 'standard input' : path} has ${errors} ${errors === 1 ? 'error' : 'errors'}; mend ${errors === 1 ? 'it' : 'them'} first, see above`,
-        problems,
-      );
-    }
-    const resource = findTrustDomain(store);
-    const settings = trustDomainSettings({
-      ...(resource === undefined ? {} : { resource }),
-      ...(options.trustDomain === undefined ? {} : { flag: options.trustDomain }),
-    });
-    return {
-      ...readAccessView(store, settings),
-      policyTests: store.list('PolicyTest'),
-      issuers: renderedIssuers(settings.tokenIssuers),
-      placeOf: (policy, rule, field) => placeOfPolicy(store, policy, rule, field),
-      placeOfTest: (key, index) =>
-        store.placeOf('PolicyTest', key, index === undefined ? [] : ['spec', 'tests', index]),
-      warnings: problems,
-    };
+    return { ...viewOf(store, options), ...placesIn(store), warnings: checked(io, path, store) };
   } finally {
     store.close();
   }
+}
+
+/**
+ * The cluster as it would be with the resources of a folder or file: those of Signet's kinds, in the place of the ones of
+ * the same name. Workloads are those of the cluster.
+ *
+ * @throws as openAccessSource
+ */
+export async function openChangedCluster(
+  io: CliIo,
+  path: string,
+  options: SourceOptions,
+): Promise<{ readonly before: AccessSource; readonly after: AccessSource }> {
+  const store = await openResources(io, path);
+  try {
+    const warnings = checked(io, path, store);
+    const cluster = await readCurrentCluster(io, options);
+    const changed = fixedStore([
+      ...CLUSTER_KINDS.flatMap((kind) => cluster.list(kind)),
+      ...Object.keys(SIGNET_KINDS).flatMap((kind) => store.list(kind)),
+    ]);
+    const after = { ...viewOf(changed, options), ...placesIn(store), warnings };
+    return { before: clusterSource(cluster, options), after };
+  } finally {
+    store.close();
+  }
+}
+
+function clusterSource(store: Store, options: SourceOptions): AccessSource {
+  return {
+    ...viewOf(store, options),
+    placeOf: () => undefined,
+    placeOfTest: () => undefined,
+    warnings: [],
+  };
+}
+
+/** Tells what is wrong; with an error there is no source. */
+function checked(io: CliIo, path: string, store: FolderStore): readonly FileProblem[] {
+  const problems = store.problems.value;
+  for (const problem of problems) io.stderr(`${problem.severity}: ${problemText(problem)}\n`);
+  const errors = problems.filter(({ severity }) => severity === 'error').length;
+  if (errors === 0) return problems;
+  throw new ResourcesInvalidError(
+    `${path === '-' ? 'standard input' : path} has ${errors} ${errors === 1 ? 'error' : 'errors'}; mend ${errors === 1 ? 'it' : 'them'} first, see above`,
+    problems,
+  );
+}
+
+function viewOf(
+  store: Store,
+  { trustDomain }: SourceOptions,
+): Pick<AccessSource, 'policies' | 'inventory' | 'policyTests' | 'issuers'> {
+  const resource = findTrustDomain(store);
+  const settings = trustDomainSettings({
+    ...(resource === undefined ? {} : { resource }),
+    ...(trustDomain === undefined ? {} : { flag: trustDomain }),
+  });
+  return {
+    ...readAccessView(store, settings),
+    policyTests: store.list('PolicyTest'),
+    issuers: renderedIssuers(settings.tokenIssuers),
+  };
+}
+
+function placesIn(store: FolderStore): Pick<AccessSource, 'placeOf' | 'placeOfTest'> {
+  return {
+    placeOf: (policy, rule, field) => placeOfPolicy(store, policy, rule, field),
+    placeOfTest: (key, index) =>
+      store.placeOf('PolicyTest', key, index === undefined ? [] : ['spec', 'tests', index]),
+  };
 }
 
 function placeOfPolicy(

@@ -8,6 +8,9 @@ import type { CliIo } from './io.js';
 /** How a command says what it reads resources from. */
 export const RESOURCES = 'a folder or file of resources; - for standard input';
 
+/** The same of a command that asks the cluster otherwise. */
+export const RESOURCES_OR_CLUSTER = `${RESOURCES}; the cluster is asked unless said`;
+
 /**
  * Opens the resources that a user named: a folder, a file, or `-` for standard input.
  *

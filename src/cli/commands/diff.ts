@@ -4,10 +4,13 @@ import type { Decision } from '../../access/policy/evaluate.js';
 import {
   instantOf,
   openAccessSource,
+  openChangedCluster,
   timeOption,
   trustDomainOption,
   type AccessSource,
+  type SourceOptions,
 } from '../access-source.js';
+import { addClusterOptions } from '../cluster.js';
 import { EXIT, ExitWith, type CliIo } from '../io.js';
 import { answer } from '../output.js';
 import { openForReport, reportOption, writeSarif, type ReportFormat } from '../report.js';
@@ -15,42 +18,62 @@ import { DIFF_RULES, type ReportRule } from '../report-rules.js';
 import { RESOURCES } from '../resource-files.js';
 import type { ReportedFinding } from '../sarif.js';
 
-interface DiffOptions {
+interface DiffOptions extends SourceOptions {
   readonly output: ReportFormat;
-  readonly trustDomain?: string;
   readonly at?: string;
 }
 
 /** `signet diff`. */
 export function diffCommand(io: CliIo): Command {
-  return new Command('diff')
+  const command = new Command('diff')
     .description(
       'Say which accesses a change opens and closes, each with a request to try. Exit code 1 when there are any, or when ' +
         'it cannot be said for sure.',
     )
-    .argument('<before>', RESOURCES)
-    .argument('<after>', 'the same after the change')
+    .argument('<before>', `${RESOURCES}; alone, it is what changes in the cluster`)
+    .argument('[after]', 'the same after the change');
+  return addClusterOptions(command)
     .addOption(timeOption())
     .addOption(trustDomainOption())
     .addOption(reportOption())
-    .action((before: string, after: string, options: DiffOptions) => diff(io, [before, after], options));
+    .action((before: string, after: string | undefined, options: DiffOptions) =>
+      diff(io, after === undefined ? undefined : before, after ?? before, options),
+    );
 }
 
 async function diff(
   io: CliIo,
-  [before, after]: readonly [string, string],
+  before: string | undefined,
+  after: string,
   options: DiffOptions,
 ): Promise<void> {
-  const about = (root: string) => ({ format: options.output, root, rules: Object.values(DIFF_RULES) });
-  const old = await openForReport(io, about(before), () => openAccessSource(io, before, options));
-  const changed = await openForReport(io, about(after), () => openAccessSource(io, after, options));
+  const [old, changed] = await openBoth(io, before, after, options);
   const result = diffPolicySets(old.policies, changed.policies, changed.inventory, {
     from: instantOf(io, options.at),
   });
   if (options.output === 'sarif')
-    writeSarif(io, { ...about(after), findings: reported(result, changed), done: true });
+    writeSarif(io, { ...about(after, options), findings: reported(result, changed), done: true });
   else answer(io, options.output, result, () => describe(result));
   if (result.equal !== true) throw new ExitWith(EXIT.negative);
+}
+
+const about = (root: string, { output: format }: DiffOptions) => ({
+  ...{ format, root, rules: Object.values(DIFF_RULES) },
+});
+
+/** Without a former state it is that of the cluster, which what is said then changes. */
+async function openBoth(
+  io: CliIo,
+  before: string | undefined,
+  after: string,
+  options: DiffOptions,
+): Promise<readonly [AccessSource, AccessSource]> {
+  if (before === undefined) {
+    const both = await openChangedCluster(io, after, options);
+    return [both.before, both.after];
+  }
+  const old = await openForReport(io, about(before, options), () => openAccessSource(io, before, options));
+  return [old, await openForReport(io, about(after, options), () => openAccessSource(io, after, options))];
 }
 
 /** Each at the rule or policy that decides after the change, where there is one. */

@@ -3,14 +3,20 @@ import { stringify } from 'yaml';
 import { accessGraph, type AccessGraph, type GraphLevel } from '../../access/analysis/graph.js';
 import { graphToSvg } from '../../access/analysis/graph-svg.js';
 import { graphToDot, graphToMermaid } from '../../access/analysis/graph-text.js';
-import { instantOf, openAccessSource, timeOption, trustDomainOption } from '../access-source.js';
+import {
+  instantOf,
+  openAccessSource,
+  timeOption,
+  trustDomainOption,
+  type SourceOptions,
+} from '../access-source.js';
+import { addClusterOptions } from '../cluster.js';
 import type { CliIo } from '../io.js';
-import { RESOURCES } from '../resource-files.js';
+import { RESOURCES_OR_CLUSTER } from '../resource-files.js';
 
-interface GraphOptions {
+interface GraphOptions extends SourceOptions {
   readonly output: 'dot' | 'mermaid' | 'svg' | 'json' | 'yaml';
   readonly level: GraphLevel;
-  readonly trustDomain?: string;
   readonly at?: string;
 }
 
@@ -24,9 +30,9 @@ const WRITERS: Readonly<Record<GraphOptions['output'], (graph: AccessGraph) => s
 
 /** `signet graph`. */
 export function graphCommand(io: CliIo): Command {
-  return new Command('graph')
+  const command = new Command('graph')
     .description('Draw who can reach what, by the policies of a folder or file.')
-    .argument('<path>', RESOURCES)
+    .argument('[path]', RESOURCES_OR_CLUSTER)
     .addOption(
       new Option('-o, --output <format>', 'how it is drawn')
         .choices(['dot', 'mermaid', 'svg', 'json', 'yaml'])
@@ -36,10 +42,11 @@ export function graphCommand(io: CliIo): Command {
       new Option('--level <level>', 'what a box stands for')
         .choices(['workload', 'identity', 'namespace'])
         .default('workload'),
-    )
+    );
+  return addClusterOptions(command)
     .addOption(timeOption())
     .addOption(trustDomainOption())
-    .action(async (path: string, options: GraphOptions) => {
+    .action(async (path: string | undefined, options: GraphOptions) => {
       const { policies, inventory } = await openAccessSource(io, path, options);
       const graph = accessGraph(policies, inventory, {
         time: instantOf(io, options.at),

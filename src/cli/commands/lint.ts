@@ -8,36 +8,38 @@ import {
   timeOption,
   trustDomainOption,
   type AccessSource,
+  type SourceOptions,
 } from '../access-source.js';
+import { addClusterOptions, CLUSTER_ROOT } from '../cluster.js';
 import { EXIT, ExitWith, type CliIo } from '../io.js';
 import { answer } from '../output.js';
 import { openForReport, reportOption, writeSarif, type ReportFormat } from '../report.js';
 import { LINT_REPORT_RULES } from '../report-rules.js';
-import { RESOURCES } from '../resource-files.js';
+import { RESOURCES_OR_CLUSTER } from '../resource-files.js';
 import { fileFindings, type ReportedFinding } from '../sarif.js';
 
-interface LintOptions {
+interface LintOptions extends SourceOptions {
   readonly output: ReportFormat;
-  readonly trustDomain?: string;
   readonly at?: string;
 }
 
 /** `signet lint`. */
 export function lintCommand(io: CliIo): Command {
-  return new Command('lint')
+  const command = new Command('lint')
     .description(
       'Say what is wrong or doubtful in the policies of a folder or file. Exit code 1 when there is an error.',
     )
-    .argument('<path>', RESOURCES)
+    .argument('[path]', RESOURCES_OR_CLUSTER);
+  return addClusterOptions(command)
     .addOption(timeOption())
     .addOption(trustDomainOption())
     .addOption(reportOption())
-    .action((path: string, options: LintOptions) => lint(io, path, options));
+    .action((path: string | undefined, options: LintOptions) => lint(io, path, options));
 }
 
-async function lint(io: CliIo, path: string, options: LintOptions): Promise<void> {
+async function lint(io: CliIo, path: string | undefined, options: LintOptions): Promise<void> {
   const { output } = options;
-  const about = { format: output, root: path, rules: LINT_REPORT_RULES };
+  const about = { format: output, root: path ?? CLUSTER_ROOT, rules: LINT_REPORT_RULES };
   const source = await openForReport(io, about, () => openAccessSource(io, path, options));
   const findings = lintPolicies(source.policies, source.inventory, {
     time: instantOf(io, options.at),

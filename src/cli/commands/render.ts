@@ -9,7 +9,9 @@ import {
   timeOption,
   trustDomainOption,
   type AccessSource,
+  type SourceOptions,
 } from '../access-source.js';
+import { addClusterOptions, CLUSTER_ROOT } from '../cluster.js';
 import { EXIT, ExitWith, type CliIo } from '../io.js';
 import { addMeshOptions } from '../mesh-flags.js';
 import { MESHES, rendererOf, type MeshOptions } from '../meshes.js';
@@ -17,14 +19,13 @@ import { writeBundle, type BundleFlags } from '../opa-bundle.js';
 import { objectsText, time } from '../output.js';
 import { openForReport, writeSarif } from '../report.js';
 import { RENDER_RULES } from '../report-rules.js';
-import { RESOURCES } from '../resource-files.js';
+import { RESOURCES_OR_CLUSTER } from '../resource-files.js';
 import { fileFindings, type ReportedFinding } from '../sarif.js';
 
-interface RenderOptions extends MeshOptions, BundleFlags {
+interface RenderOptions extends MeshOptions, BundleFlags, SourceOptions {
   readonly mesh: string;
   readonly output: 'yaml' | 'json' | 'verdicts' | 'text' | 'sarif';
   readonly strict?: true;
-  readonly trustDomain?: string;
   readonly trustDomainAlias?: readonly string[];
   readonly at?: string;
 }
@@ -36,7 +37,7 @@ export function renderCommand(io: CliIo): Command {
       'Print the policies of a folder or file as the rules of a mesh, and on standard error how faithful these are. ' +
         'What cannot be said exactly is narrowed or left out, never widened.',
     )
-    .argument('<path>', RESOURCES)
+    .argument('[path]', RESOURCES_OR_CLUSTER)
     .addOption(new Option('--mesh <mesh>', 'which mesh').choices([...MESHES]).makeOptionMandatory())
     .addOption(
       new Option(
@@ -47,10 +48,10 @@ export function renderCommand(io: CliIo): Command {
         .default('yaml'),
     )
     .option('--strict', 'exit code 1 unless every verdict is exact');
-  return addMeshOptions(command)
+  return addClusterOptions(addMeshOptions(command))
     .addOption(timeOption())
     .addOption(trustDomainOption())
-    .action((path: string, options: RenderOptions) => {
+    .action((path: string | undefined, options: RenderOptions) => {
       if (options.mesh !== 'opa' && options.bundle !== undefined) command.error('--bundle is for --mesh opa');
       if (options.signingKey !== undefined && options.bundle === undefined)
         command.error('--signing-key signs a bundle: name one with --bundle');
@@ -58,9 +59,9 @@ export function renderCommand(io: CliIo): Command {
     });
 }
 
-async function renderPolicies(io: CliIo, path: string, options: RenderOptions): Promise<void> {
+async function renderPolicies(io: CliIo, path: string | undefined, options: RenderOptions): Promise<void> {
   const { output } = options;
-  const about = { format: output, root: path, rules: Object.values(RENDER_RULES) };
+  const about = { format: output, root: path ?? CLUSTER_ROOT, rules: Object.values(RENDER_RULES) };
   const source = await openForReport(io, about, () => openAccessSource(io, path, options));
   const context = contextOf(source, instantOf(io, options.at), options.trustDomainAlias);
   const rendering = renderOrBundle(context, options);

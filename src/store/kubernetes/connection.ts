@@ -66,6 +66,12 @@ function connectionOf(config: KubeConfig): Connection {
   const cluster = config.getCurrentCluster();
   if (cluster === null) throw new SignetError('KubeconfigInvalid', 'it has no current cluster');
   const server = new URL(cluster.server);
+  // What the library makes up where it finds nothing.
+  if (server.href === 'http://localhost:8080/')
+    throw new SignetError(
+      'KubeconfigInvalid',
+      'there is none: name one with --kubeconfig or KUBECONFIG, or run in a pod with a service account',
+    );
   if (server.protocol !== 'https:')
     throw new SignetError('KubeconfigInvalid', `the server ${server.origin} is not reached by https`);
   return {
