@@ -1,18 +1,23 @@
-import { openCertificateAuthority, type CertificateAuthority } from '../identity/ca/certificate-authority.js';
-import { JournalError } from '../identity/ca/journal.js';
+import {
+  openCertificateAuthority,
+  type CaOptions,
+  type CertificateAuthority,
+} from '../identity/ca/certificate-authority.js';
 import { recordJournal } from '../identity/ca/record-journal.js';
+import { JournalError } from '../identity/ca/journal.js';
 import type { KeyEncryption } from '../identity/keys/encryption.js';
 import { recordKeyStore } from '../identity/keys/record-key-store.js';
+import type { StateRecord } from '../identity/keys/state-record.js';
 import type { TrustDomainSettings } from '../cluster/trust-domain.js';
 import { sleep, type Clock } from '../lib/clock.js';
 import { SignetError } from '../lib/errors.js';
 import type { Logger } from '../lib/logger.js';
 import type { Random } from '../lib/random.js';
-import type { Watched } from '../lib/watched.js';
+import { type Watched, WatchedValue } from '../lib/watched.js';
 import type { KubernetesApi } from '../store/kubernetes/api.js';
 import type { ObjectWriter } from '../store/kubernetes/object-writer.js';
 import { runReflector } from '../store/kubernetes/reflector.js';
-import { secretRecord } from '../store/kubernetes/secret-record.js';
+import { secretRecord, type SecretRecord } from '../store/kubernetes/secret-record.js';
 import { trimObject } from '../store/kubernetes/trim.js';
 import { SECRET } from '../store/kubernetes/types.js';
 
@@ -24,13 +29,44 @@ export interface ClusterCaOptions {
   /** Of the Secret that holds authorities and their sealed keys. */
   readonly secretName: string;
   readonly settings: TrustDomainSettings;
-  readonly encryption: KeyEncryption;
+  /** What seals their keys. Asked for again while it rejects. */
+  readonly encryption: () => Promise<KeyEncryption>;
+  /** Takes away the key that seals, when authorities begin anew and no other has it. */
+  readonly forgetEncryption: () => Promise<void>;
   readonly leading: Watched<boolean>;
   /** Why there must be authorities already, if anybody has seen some. */
   readonly evidence: () => string | undefined;
+  /** The sequence of the last bundle that anybody has seen. */
+  readonly lastSequence: () => number;
+  /** For how long the bundle with a sequence stands wherever it is published; not waited for unless said. */
+  readonly distributedForMs?: (sequence: number) => number;
   readonly clock: Clock;
   readonly random: Random;
   readonly logger: Logger;
+}
+
+/** The authorities of a cluster, whether they can be used or not. */
+export interface ClusterAuthorities {
+  /** Undefined until they are open. */
+  readonly ca: Watched<CertificateAuthority | undefined>;
+  /** Why they are not open, or why what other replicas do cannot be taken over; undefined when all is well. */
+  readonly problem: Watched<SignetError | undefined>;
+  /** Why nothing is signed, though they are open: the newest state has not been seen for too long. */
+  staleness(): string | undefined;
+  /**
+   * Opens them. The leader begins them where there never were any; the others wait for that. What is lost or damaged is
+   * waited for too, since only an administrator can mend it: see {@link problem}. Resolves when this replica can sign.
+   *
+   * @throws CaError `CaConfigInvalid`; the signal's reason
+   */
+  open(signal: AbortSignal): Promise<ClusterCa>;
+  /**
+   * Makes new authorities in place of those that are lost, on an administrator's word: nobody who trusts the former ones
+   * trusts them. Other replicas take them over.
+   *
+   * @throws SignetError `AuthoritiesNotLost` when there are some
+   */
+  beginAnew(): Promise<void>;
 }
 
 /** A CA whose state is shared, and the following of that state. */
@@ -47,90 +83,198 @@ export const FRESH_WITHIN_MS = 30_000;
 const POLL_MS = 8_000;
 const RETRY_MS = 1_000;
 
-/**
- * Opens the CA. The leader begins it where there is none; the others wait for that. Resolves when this replica can sign.
- *
- * @throws CaError, JournalError or KeyStoreError for what waiting does not mend; the signal's reason
- */
-export async function openClusterCa(options: ClusterCaOptions, signal: AbortSignal): Promise<ClusterCa> {
-  const { clock, random, logger, namespace, secretName: name, settings } = options;
-  const record = secretRecord(options.writer, { namespace, name }, clock);
-  const open = (follows: boolean): Promise<CertificateAuthority> =>
-    openCertificateAuthority({
-      ...{ clock, random, logger, follows },
+/** What only an administrator can mend, and what may be answered by beginning anew. */
+const LOST: ReadonlySet<string> = new Set([
+  'JournalMissing',
+  'JournalDamaged',
+  'JournalForeign',
+  'AuthorityKeyMismatch',
+  'KeyEncryptionUnusable',
+  'KeyEncryptionInvalid',
+  'KeyEncryptionWrong',
+  'KeyDamaged',
+]);
+/** Errors that go away by themselves: the leader has yet to begin, or the API server cannot be reached. */
+const PASSING: ReadonlySet<string> = new Set(['JournalIo', 'StateIo', 'JournalConflict']);
+const WAY_OUT =
+  'Restore it from a backup; or, if there is none, ask to begin anew (docs/operations/disaster-recovery.md)';
+
+/** Nothing is read before it is opened. */
+export function createClusterCa(options: ClusterCaOptions): ClusterAuthorities {
+  return new SharedAuthorities(options);
+}
+
+class SharedAuthorities implements ClusterAuthorities {
+  readonly ca = new WatchedValue<CertificateAuthority | undefined>(undefined);
+  readonly problem = new WatchedValue<SignetError | undefined>(undefined);
+  readonly #options: ClusterCaOptions;
+  readonly #record: SecretRecord;
+  readonly #name: string;
+  #told = '';
+
+  constructor(options: ClusterCaOptions) {
+    const { writer, namespace, secretName: name, clock } = options;
+    this.#options = options;
+    this.#record = secretRecord(writer, { namespace, name }, clock);
+    this.#name = `Secret ${namespace}/${name}`;
+  }
+
+  staleness(): string | undefined {
+    const age = this.#record.sinceRead();
+    if (age <= FRESH_WITHIN_MS) return undefined;
+    return `${this.#name} has not been read for ${Math.round(age / 1000)} s`;
+  }
+
+  async open(signal: AbortSignal): Promise<ClusterCa> {
+    const { clock, leading } = this.#options;
+    for (;;) {
+      try {
+        const ca = await this.#open({ follows: true });
+        this.#tell(undefined);
+        this.ca.set(ca);
+        return {
+          ca,
+          follow: (until) => this.#followAll(ca, until),
+          sinceRead: () => this.#record.sinceRead(),
+        };
+      } catch (thrown) {
+        const error = SignetError.from(thrown);
+        if (error.code === 'CaConfigInvalid') throw error;
+        const isNew = error.code === 'JournalMissing' && this.#evidence() === undefined;
+        if (isNew && leading.value) {
+          // It is opened again as one that others may change.
+          await this.#begin({}).catch((failed: unknown) => this.#tell(SignetError.from(failed)));
+          if (this.problem.value === undefined) continue;
+        } else this.#tell(error, isNew);
+      }
+      await sleep(clock, RETRY_MS, signal);
+    }
+  }
+
+  async beginAnew(): Promise<void> {
+    const { writer, namespace, secretName: name, logger, lastSequence, forgetEncryption } = this.#options;
+    const problem = await this.#loss();
+    if (problem === undefined)
+      throw new SignetError(
+        'AuthoritiesNotLost',
+        `there are authorities, in ${this.#name}; to replace those that sign, rotate`,
+      );
+    logger.warn('authorities begin anew, as asked', { lost: problem.code, reason: problem.message });
+    const sequence = Math.max(lastSequence(), this.ca.value?.bundle.value.sequence ?? 0);
+    await writer.remove(SECRET, { namespace, name });
+    if (problem.code.startsWith('KeyEncryption')) await forgetEncryption();
+    await this.#begin({ evidence: () => undefined, lastSequence: sequence });
+    if (this.ca.value !== undefined) await this.#follow(this.ca.value);
+  }
+
+  /** What is lost of the state as it is now: what was restored meanwhile is not to be thrown away. */
+  async #loss(): Promise<SignetError | undefined> {
+    try {
+      await (await this.#open({ follows: true })).close();
+      return undefined;
+    } catch (thrown) {
+      const error = SignetError.from(thrown);
+      if (LOST.has(error.code)) return error;
+      throw error;
+    }
+  }
+
+  async #begin(how: Partial<CaOptions> & { readonly evidence?: () => undefined }): Promise<void> {
+    await (await this.#open({ follows: false, ...how })).close();
+  }
+
+  async #open(
+    how: Partial<CaOptions> & { readonly evidence?: () => string | undefined },
+  ): Promise<CertificateAuthority> {
+    const { clock, random, logger, settings, distributedForMs } = this.#options;
+    const { evidence = () => this.#evidence(), ...others } = how;
+    const record = this.#record;
+    const encryption = await this.#options.encryption();
+    return openCertificateAuthority({
+      ...{ clock, random, logger },
       trustDomain: settings.name,
-      keys: recordKeyStore({ record, random, encryption: options.encryption }),
-      journal: recordJournal({ record, name: `Secret ${namespace}/${name}`, evidence: options.evidence }),
+      keys: recordKeyStore({ record: this.#existing(evidence), random, encryption }),
+      journal: recordJournal({ record, name: this.#name, evidence }),
       config: {
         x509KeyType: settings.keyTypes.x509Authority,
         jwtKeyType: settings.keyTypes.jwtAuthority,
         authorityTtlSeconds: settings.ttlSeconds.authority,
         ...(settings.jwtIssuer === undefined ? {} : { jwtIssuer: settings.jwtIssuer }),
       },
-      staleness: () =>
-        record.sinceRead() <= FRESH_WITHIN_MS
-          ? undefined
-          : `Secret ${namespace}/${name} has not been read for ${Math.round(record.sinceRead() / 1000)} s`,
+      staleness: () => this.staleness(),
+      ...(distributedForMs === undefined ? {} : { distributedForMs }),
+      ...others,
     });
-  const ca = await openWhenThere(options, open, signal);
-  const follow = async (): Promise<void> => {
+  }
+
+  /** A new key must not make a new Secret in place of one that is lost: restoring it would meet another one. */
+  #existing(evidence: () => string | undefined): StateRecord {
+    return {
+      read: () => this.#record.read(),
+      update: (change) =>
+        this.#record.update((content) => {
+          const why = content === undefined ? evidence() : undefined;
+          if (why !== undefined) throw new JournalError('JournalMissing', `${this.#name} is gone: ${why}`);
+          return change(content);
+        }),
+    };
+  }
+
+  /** A server that holds authorities knows that there were some, whatever became of all that it has written. */
+  #evidence(): string | undefined {
+    const held = this.ca.value?.authorities().length ?? 0;
+    return held > 0 ? `this server still holds ${held} of them` : this.#options.evidence();
+  }
+
+  #tell(problem: SignetError | undefined, isNew = false): void {
+    const { logger } = this.#options;
+    const text = problem?.message ?? '';
+    if (text !== this.#told) {
+      if (problem === undefined) logger.info('the authorities are as they should be');
+      else if (isNew || PASSING.has(problem.code))
+        logger.info('waiting for the authorities', { reason: text });
+      else
+        logger.error('the authorities cannot be used', {
+          code: problem.code,
+          reason: problem.message,
+          help: WAY_OUT,
+        });
+    }
+    this.#told = text;
+    const shown =
+      problem !== undefined && LOST.has(problem.code) && !isNew
+        ? new SignetError(problem.code, `${problem.message}. ${WAY_OUT}`, { cause: problem })
+        : problem;
+    if (shown?.message !== this.problem.value?.message) this.problem.set(shown);
+  }
+
+  async #follow(ca: CertificateAuthority): Promise<void> {
     try {
       await ca.follow();
+      this.#tell(undefined);
     } catch (thrown) {
-      const { code, message } = SignetError.from(thrown);
-      logger.warn('the authorities of the other replicas cannot be taken over', { code, reason: message });
+      this.#tell(SignetError.from(thrown));
     }
-  };
-  return {
-    ca,
-    sinceRead: () => record.sinceRead(),
-    async follow(until) {
-      const sink = { replace: () => void follow(), put: () => void follow(), remove: () => void follow() };
-      const watching = runReflector(
-        {
-          ...{ api: options.api, type: SECRET, namespace, clock, random, logger, sink },
-          fieldSelector: `metadata.name=${name}`,
-          // That it has changed is all that is wanted of it.
-          metadataOnly: true,
-          trim: trimObject,
-        },
-        until,
-      );
-      while (!until.aborted) {
-        await sleep(clock, POLL_MS, until).catch(() => undefined);
-        if (!until.aborted) await follow();
-      }
-      await watching;
-    },
-  };
-}
+  }
 
-/** Errors that may go away by themselves: the leader has yet to begin, or the API server cannot be reached. */
-function isWorthWaiting(error: SignetError, evidence: string | undefined): boolean {
-  if (error instanceof JournalError && error.code === 'JournalMissing') return evidence === undefined;
-  return ['JournalIo', 'StateIo', 'JournalConflict'].includes(error.code);
-}
-
-async function openWhenThere(
-  { clock, logger, leading, evidence }: ClusterCaOptions,
-  open: (follows: boolean) => Promise<CertificateAuthority>,
-  signal: AbortSignal,
-): Promise<CertificateAuthority> {
-  let told = '';
-  for (;;) {
-    try {
-      return await open(true);
-    } catch (thrown) {
-      const error = SignetError.from(thrown);
-      if (!isWorthWaiting(error, evidence())) throw error;
-      if (error.code === 'JournalMissing' && leading.value) {
-        // It is opened again as one that others may change.
-        await (await open(false)).close();
-        continue;
-      }
-      if (error.message !== told) logger.info('waiting for the authorities', { reason: error.message });
-      told = error.message;
+  async #followAll(ca: CertificateAuthority, until: AbortSignal): Promise<void> {
+    const { api, namespace, clock, random, logger, secretName } = this.#options;
+    const follow = (): void => void this.#follow(ca);
+    const watching = runReflector(
+      {
+        ...{ api, type: SECRET, namespace, clock, random, logger },
+        sink: { replace: follow, put: follow, remove: follow },
+        fieldSelector: `metadata.name=${secretName}`,
+        // That it has changed is all that is wanted of it.
+        metadataOnly: true,
+        trim: trimObject,
+      },
+      until,
+    );
+    while (!until.aborted) {
+      await sleep(clock, POLL_MS, until).catch(() => undefined);
+      if (!until.aborted) await this.#follow(ca);
     }
-    await sleep(clock, RETRY_MS, signal);
+    await watching;
   }
 }

@@ -8,7 +8,7 @@ import type { KubernetesApi } from '../store/kubernetes/api.js';
 import type { ObjectWriter } from '../store/kubernetes/object-writer.js';
 import { SECRET } from '../store/kubernetes/types.js';
 import type { Store } from '../store/store.js';
-import { openClusterCa, type ClusterCa } from './cluster-ca.js';
+import { createClusterCa, type ClusterAuthorities } from './cluster-ca.js';
 import { keyEncryptionFromFile, keyEncryptionFromSecret } from './cluster-key.js';
 
 const CA_SECRET = 'signet-ca';
@@ -22,18 +22,18 @@ export interface ServerCaParts {
   readonly settings: TrustDomainSettings;
   readonly namespace: string;
   readonly leading: Watched<boolean>;
+  /** For how long the bundle with a sequence stands wherever it is published; not waited for unless said. */
+  readonly distributedForMs?: (sequence: number) => number;
   readonly clock: Clock;
   readonly random: Random;
   readonly logger: Logger;
 }
 
-/**
- * Opens the authorities that all replicas share. Rejects for what waiting does not mend, as openClusterCa does, and with
- * the signal's reason.
- */
-export async function openServerCa(parts: ServerCaParts, signal: AbortSignal): Promise<ClusterCa> {
+/** The authorities that all replicas share; nothing is read before they are opened. */
+export function createServerCa(parts: ServerCaParts): ClusterAuthorities {
   const { api, writer, store, settings, namespace, leading, clock, random, logger } = parts;
   const file = settings.keyEncryptionFile;
+  const key = { namespace, name: KEY_SECRET };
   const hasAuthorities = (): Promise<boolean> =>
     writer.get(SECRET, { namespace, name: CA_SECRET }).then(
       () => true,
@@ -43,27 +43,37 @@ export async function openServerCa(parts: ServerCaParts, signal: AbortSignal): P
         return false;
       },
     );
-  const encryption =
-    file === undefined
-      ? await keyEncryptionFromSecret(writer, { namespace, name: KEY_SECRET }, random, hasAuthorities)
-      : await keyEncryptionFromFile(file, random);
-  return openClusterCa(
-    {
-      ...{ api, writer, namespace, secretName: CA_SECRET, settings, encryption, leading },
-      ...{ clock, random, logger },
-      evidence: () => authoritiesSeen(store),
+  return createClusterCa({
+    ...{ api, writer, namespace, secretName: CA_SECRET, settings, leading },
+    ...{ clock, random, logger },
+    ...(parts.distributedForMs === undefined ? {} : { distributedForMs: parts.distributedForMs }),
+    encryption: () =>
+      file === undefined
+        ? keyEncryptionFromSecret(writer, key, random, hasAuthorities)
+        : keyEncryptionFromFile(file, random),
+    // A file is its owner's affair.
+    forgetEncryption: async () => {
+      if (file === undefined) await writer.remove(SECRET, key);
     },
-    signal,
-  );
+    evidence() {
+      const seen = lastBundle(store);
+      return seen === undefined
+        ? undefined
+        : `TrustDomain ${seen.name} says status.bundleSequence ${seen.sequence}`;
+    },
+    lastSequence: () => lastBundle(store)?.sequence ?? 0,
+  });
 }
 
-/** What the TrustDomain's status says of authorities that there have been. */
-function authoritiesSeen(store: Store): string | undefined {
-  const [resource] = store.list('TrustDomain');
-  if (resource === undefined) return undefined;
-  const { name } = resource.metadata;
-  const status = store.status('TrustDomain', name) as { readonly bundleSequence?: unknown } | undefined;
-  return typeof status?.bundleSequence === 'number'
-    ? `TrustDomain ${name} says status.bundleSequence ${status.bundleSequence}`
-    : undefined;
+/** The last bundle that the status of a TrustDomain tells of: there have been authorities then. */
+function lastBundle(store: Store): { readonly name: string; readonly sequence: number } | undefined {
+  let last: { readonly name: string; readonly sequence: number } | undefined;
+  for (const { metadata } of store.list('TrustDomain')) {
+    const { name } = metadata;
+    const status = store.status('TrustDomain', name) as { readonly bundleSequence?: unknown } | undefined;
+    const sequence = status?.bundleSequence;
+    if (typeof sequence === 'number' && (last === undefined || sequence > last.sequence))
+      last = { name, sequence };
+  }
+  return last;
 }

@@ -2,6 +2,7 @@ import { Command, InvalidArgumentError, Option } from 'commander';
 import { hostname } from 'node:os';
 import type { CliIo } from '../cli/io.js';
 import { systemRandom } from '../lib/random.js';
+import { replicaIdentity } from '../server/peers/leader-address.js';
 import { argument } from './argument.js';
 import { formatListenAddress, parseListenAddress, type ListenAddress } from './listen-address.js';
 import { createLogger, LOG_LEVELS, type LogFormat, type LogLevel } from './logging.js';
@@ -11,8 +12,11 @@ interface ServerFlags {
   readonly context?: string;
   readonly namespace: string;
   readonly listenAddress: ListenAddress;
+  readonly advertiseAddress?: ListenAddress;
   readonly httpAddress: ListenAddress;
   readonly audience: string;
+  readonly bundleConfigmap: string;
+  readonly podCertificateSigner: string;
   readonly agentServiceAccount: { readonly namespace: string; readonly name: string };
   readonly logFormat: LogFormat;
   readonly logLevel: LogLevel;
@@ -38,7 +42,18 @@ export function serverCommand(io: CliIo, version: string): Command {
         .argParser(argument(parseListenAddress))
         .default({ address: '0.0.0.0', port: 8080 }, '0.0.0.0:8080'),
     )
+    .option(
+      '--advertise-address <ip:port>',
+      'where the other replicas reach this one, so that they can tell the leader of the SVIDs that they sign',
+      argument(parseListenAddress),
+    )
     .option('--audience <name>', "audience of the agents' service-account tokens", 'signet-server')
+    .option('--bundle-configmap <name>', 'name of the ConfigMaps with the trust bundle', 'signet-bundle')
+    .option(
+      '--pod-certificate-signer <name>',
+      'whose PodCertificateRequests are signed, and whose ClusterTrustBundle is kept',
+      'signet.dev/workload',
+    )
     .addOption(
       new Option('--agent-service-account <namespace/name>', 'the only service account that agents run under')
         .argParser(serviceAccount)
@@ -65,11 +80,17 @@ async function run(io: CliIo, version: string, flags: ServerFlags): Promise<void
     },
     namespace: flags.namespace,
     // In a pod the host name is the pod's; what is random tells two processes of one pod apart.
-    identity: `${hostname()}_${Buffer.from(random.bytes(6)).toString('hex')}`,
+    identity: replicaIdentity(
+      hostname(),
+      flags.advertiseAddress === undefined ? undefined : formatListenAddress(flags.advertiseAddress),
+      Buffer.from(random.bytes(6)).toString('hex'),
+    ),
     listen: flags.listenAddress,
     operations: flags.httpAddress,
     version,
     audience: flags.audience,
+    bundleConfigMap: flags.bundleConfigmap,
+    podCertificateSigner: flags.podCertificateSigner,
     agentServiceAccount: flags.agentServiceAccount,
     ...{ clock: io.clock, random, logger, signal: io.signal },
   });

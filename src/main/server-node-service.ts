@@ -6,15 +6,20 @@ import type { TrustDomainSettings } from '../cluster/trust-domain.js';
 import { podFacts } from '../cluster/pod-facts.js';
 import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
+import type { Watched } from '../lib/watched.js';
 import type { Metrics } from '../operate/metrics/metrics.js';
 import { createRpcServer, type RpcServer } from '../rpc/server.js';
-import { nodeService } from '../rpc/services.js';
+import { nodeService, peerService } from '../rpc/services.js';
 import { createFederation } from '../server/federation.js';
+import type { PodCertificateControllerOptions } from '../server/controllers/pod-certificates/controller.js';
 import { createNodeApi } from '../server/node-api.js';
+import { followAgentPods } from '../server/node-service/agent-pods.js';
 import { createAttestation } from '../server/node-service/attestation.js';
 import { nodeServiceHandlers } from '../server/node-service/handlers.js';
+import { peerHandlers } from '../server/peers/handlers.js';
 import { createRegistrationController } from '../server/registrations.js';
 import { createSigningService } from '../server/signing.js';
+import type { SvidLedger } from '../server/svid-ledger.js';
 import type { KubernetesApi } from '../store/kubernetes/api.js';
 import { createTokenReviewer } from '../store/kubernetes/token-review.js';
 import type { Store } from '../store/store.js';
@@ -26,6 +31,7 @@ export interface NodeServiceParts {
   readonly store: Store;
   /** Writes statuses while this replica leads. */
   readonly statuses: Store;
+  readonly leading: Watched<boolean>;
   readonly settings: TrustDomainSettings;
   readonly ca: CertificateAuthority;
   /** Of the agents' tokens. */
@@ -39,8 +45,12 @@ export interface NodeServiceParts {
 /** Who gets what, and the service that agents ask for it. */
 export interface NodeService {
   readonly server: RpcServer;
+  /** The X.509-SVIDs that are known here. */
+  readonly svids: SvidLedger;
   /** Nodes whose agent follows this replica now. */
   readonly nodes: () => readonly string[];
+  /** What pods are, for who signs for them. */
+  readonly pods: Pick<PodCertificateControllerOptions, 'knowledgeOf' | 'issued'>;
   readonly bundleOf: (trustDomain: string) => TrustBundle | undefined;
   readonly onTrustChange: (listener: () => void) => () => void;
   /** Takes no more calls, and lets those under way end. */
@@ -48,6 +58,8 @@ export interface NodeService {
   close(): Promise<void>;
 }
 
+/** In so long, after a replica has begun to lead, agents and the other replicas have told it of the SVIDs that there are. */
+const SETTLE_MS = 20_000;
 /** Connections of agents: more than nodes, since each that moves has two for a while. */
 export const MAX_AGENT_CONNECTIONS = 20_000;
 
@@ -58,22 +70,17 @@ export function composeNodeService(parts: NodeServiceParts): NodeService {
     defaults: { x509TtlSeconds: settings.ttlSeconds.x509Svid, jwtTtlSeconds: settings.ttlSeconds.jwtSvid },
     maxX509TtlSeconds: settings.ttlSeconds.authority,
   });
-  const controller = createRegistrationController({ store: statuses, index, clock, logger });
+  const controller = createRegistrationController({
+    ...{ store, index, clock, logger, leading: parts.leading, settleMs: SETTLE_MS },
+  });
   const federation = createFederation({
     ...{ store: statuses, trustDomain: settings.name, parseBundle: parseBundleDocument, clock, logger },
   });
   const { registrations } = controller;
   const signing = createSigningService({ ca, registrations, logger });
   const counted = createNodeMetrics(metrics, clock);
-  const agentPods = (nodeName: string): boolean =>
-    store.list('Pod').some((object) => {
-      const facts = podFacts(object);
-      return (
-        facts?.nodeName === nodeName &&
-        facts.namespace === agentServiceAccount.namespace &&
-        facts.serviceAccount === agentServiceAccount.name
-      );
-    });
+  const agentPods = followAgentPods(store, agentServiceAccount);
+  const stopping = new AbortController();
   const server = createRpcServer({ logger, clock, limits: { maxConnections: MAX_AGENT_CONNECTIONS } });
   const attest = createAttestation({
     ...{ trustDomain: settings.name, audience, clock, serviceAccount: agentServiceAccount },
@@ -86,23 +93,40 @@ export function composeNodeService(parts: NodeServiceParts): NodeService {
   server.service(
     nodeService,
     nodeServiceHandlers({
-      ...{ ca, clock, logger, agentTtlSeconds: settings.ttlSeconds.x509Svid, hasAgent: agentPods },
+      ...{ ca, clock, logger, agentTtlSeconds: settings.ttlSeconds.x509Svid, stopping: stopping.signal },
+      hasAgent: (nodeName) => agentPods.on(nodeName),
+      held: (nodeName, svids) => controller.svids.held(nodeName, svids),
       attest: counted.attest(attest),
       nodeApi: (nodeName) =>
         counted.api(
           nodeName,
           createNodeApi({
             ...{ registrations, signing, ca, federation: federation.bundles, nodeName },
-            issued: (registrationId, notAfter) => controller.issued(registrationId, notAfter),
+            issued: (svid) => controller.svids.note(svid),
           }),
         ),
     }),
   );
+  server.service(peerService, peerHandlers(controller.svids, settings.name));
   metrics.readOne('connections', () => server.connections);
   metrics.readOne('registrations', () => [...index.all()].length);
   return {
     server,
+    svids: controller.svids,
     nodes: () => counted.nodes,
+    pods: {
+      knowledgeOf({ namespace, podName, podUid }) {
+        if (!registrations.ready.value) return undefined;
+        const object = store.get('Pod', `${namespace}/${podName}`);
+        const pod = object?.metadata.uid === podUid ? podFacts(object) : undefined;
+        return {
+          pod,
+          registrations: index.forPod(podUid),
+          explanation: registrations.explainPod(podUid),
+        };
+      },
+      issued: (svid) => controller.svids.note(svid),
+    },
     bundleOf: (name) =>
       name === settings.name
         ? ca.bundle.value
@@ -111,8 +135,14 @@ export function composeNodeService(parts: NodeServiceParts): NodeService {
       const ends = [ca.bundle.watch(listener), federation.bundles.watch(listener)];
       return () => ends.forEach((end) => end());
     },
-    drain: (graceMs) => server.drain(graceMs),
+    async drain(graceMs) {
+      const drained = server.drain(graceMs);
+      // Agents are told to go first, so that what they open now opens elsewhere.
+      stopping.abort();
+      await drained;
+    },
     async close() {
+      agentPods.close();
       await server.close();
       await federation.close();
       await controller.close();

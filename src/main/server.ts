@@ -7,10 +7,14 @@ import type { Watched } from '../lib/watched.js';
 import { SIGNET_KINDS, type SignetKind } from '../resources/kinds.js';
 import type { TlsRpcListener } from '../rpc/tls/listener.js';
 import { SERVER_PATH } from '../server/node-service/agent-id.js';
+import { reportSvids } from '../server/peers/svid-reporter.js';
+import { Distribution } from '../server/controllers/bundles/distribution.js';
+import { createDiscovery } from '../store/kubernetes/discovery.js';
+import { createEventRecorder } from '../store/kubernetes/events.js';
 import { createKubernetesApi } from '../store/kubernetes/api.js';
 import { openConnection, type ConnectionOptions } from '../store/kubernetes/connection.js';
 import { createKubernetesStore, type FollowedKind } from '../store/kubernetes/kubernetes-store.js';
-import { createLeaderElection } from '../store/kubernetes/leader-election.js';
+import { createLeaderElection, type LeaderElection } from '../store/kubernetes/leader-election.js';
 import { createObjectWriter } from '../store/kubernetes/object-writer.js';
 import { podTrimmer } from '../store/kubernetes/trim.js';
 import { NAMESPACE, POD, signetType } from '../store/kubernetes/types.js';
@@ -19,11 +23,13 @@ import { leaderStore } from './leader-store.js';
 import type { ListenAddress } from './listen-address.js';
 import { openOperations, type Operations } from './operations.js';
 import { openOwnIdentity } from './own-identity.js';
-import { openServerCa } from './server-ca.js';
+import { createServerCa } from './server-ca.js';
 import { createControllerRunner } from './server-controllers.js';
 import { composeNodeService, MAX_AGENT_CONNECTIONS, type NodeService } from './server-node-service.js';
+import { leadPublishing, leadTrustDomain, type ServerTrustParts } from './server-trust.js';
 import { reflectorMetrics, showAuthorities, showStore } from './server-operations.js';
 import { untilSettled, untilSynced } from './server-waits.js';
+import { peerLink } from './server-peers.js';
 import { runTask, runWhileLeading } from './tasks.js';
 
 /** How a server in a cluster is started. */
@@ -42,6 +48,10 @@ export interface ServerOptions {
   /** Of the agents' tokens. */
   readonly audience: string;
   readonly agentServiceAccount: { readonly namespace: string; readonly name: string };
+  /** Name of the ConfigMaps with the bundle; `signet-bundle` unless said. */
+  readonly bundleConfigMap?: string;
+  /** Whose PodCertificateRequests are signed; `signet.dev/workload` unless said. */
+  readonly podCertificateSigner?: string;
   readonly clock: Clock;
   readonly random: Random;
   readonly logger: Logger;
@@ -186,30 +196,44 @@ async function run(options: ServerOptions, operations: Operations, life: Life): 
   await untilSynced(store, waiting);
   const settings = await untilSettled(store, waiting);
   come.settings = settings;
-  const clusterCa = await openServerCa(
-    {
-      ...{ api, writer, store, settings, namespace },
-      leading: election.leading,
-      ...{ clock, random, logger },
-    },
-    life.signal,
-  );
+  const distribution = new Distribution(clock);
+  const authorities = createServerCa({
+    ...{ api, writer, store, settings, namespace, clock, random, logger },
+    leading: election.leading,
+    distributedForMs: (sequence) => distribution.distributedForMs(sequence),
+  });
+  const controllers = createControllerRunner(election.leading, metrics, life.failed);
+  show('queues', () => controllers.queues());
+  const discovery = createDiscovery({ api, clock, random, logger });
+  life.closing(runTask('discovery', (signal) => discovery.run(signal), life.failed));
+  const events = createEventRecorder({
+    ...{ api, controller: 'signet.dev/server', instance: options.identity, clock, random, logger },
+  });
+  life.closing(() => events.close());
+  const trust: ServerTrustParts = {
+    ...{ api, writer, store, settings, namespace, authorities, distribution, discovery, events, controllers },
+    ...{ clock, random, logger },
+    fieldManager: FIELD_MANAGER,
+    bundleConfigMap: options.bundleConfigMap ?? 'signet-bundle',
+    signerName: options.podCertificateSigner ?? 'signet.dev/workload',
+    closing: (close) => life.closing(close),
+  };
+  leadTrustDomain(trust);
+  const clusterCa = await authorities.open(life.signal);
   come.clusterCa = clusterCa;
   const { ca } = clusterCa;
   life.closing(() => ca.close());
   life.closing(runTask('following the authorities', (signal) => clusterCa.follow(signal), life.failed));
   life.closing(runWhileLeading('rotation', election.leading, (signal) => ca.run(signal), life.failed));
 
-  const controllers = createControllerRunner(election.leading, metrics, life.failed);
-  show('queues', () => controllers.queues());
-
   const node = composeNodeService({
-    ...{ api, store, statuses, settings, ca, metrics, clock, logger },
+    ...{ api, store, statuses, leading: election.leading, settings, ca, metrics, clock, logger },
     ...{ audience: options.audience, agentServiceAccount: options.agentServiceAccount },
   });
   show('agents', () => node.nodes());
   life.closing(() => node.close());
-  const listener = await listenForAgents(options, node, clusterCa, settings, life);
+  leadPublishing(trust, ca, node.pods);
+  const listener = await listenForAgents(options, node, { clusterCa, settings, election }, life);
   come.listener = listener;
   return {
     trustDomain: settings.name,
@@ -224,17 +248,31 @@ async function run(options: ServerOptions, operations: Operations, life: Life): 
 }
 
 async function listenForAgents(
-  { clock, random, logger, listen }: ServerOptions,
+  { clock, random, logger, listen, identity }: ServerOptions,
   node: NodeService,
-  { ca }: ClusterCa,
-  settings: TrustDomainSettings,
+  {
+    clusterCa,
+    settings,
+    election,
+  }: {
+    readonly clusterCa: ClusterCa;
+    readonly settings: TrustDomainSettings;
+    readonly election: LeaderElection;
+  },
   life: Life,
 ): Promise<TlsRpcListener> {
+  const { ca } = clusterCa;
   const own = await openOwnIdentity({
     ...{ ca, path: SERVER_PATH, keyType: 'ec-p256', ttlSeconds: settings.ttlSeconds.x509Svid },
     ...{ bundleOf: node.bundleOf, onTrustChange: node.onTrustChange, clock, random, logger },
   });
   life.closing(() => own.close());
+  const peers = { trustDomain: settings.name, identity: own, clock, random };
+  const reports = {
+    ...{ ledger: node.svids, leader: election.leader, self: identity, clock, random, logger },
+    connect: (address: string) => peerLink(peers, address),
+  };
+  life.closing(runTask('reports of SVIDs', (signal) => reportSvids(reports, signal), life.failed));
   const listener = await node.server.listenTls({
     ...listen,
     ...{

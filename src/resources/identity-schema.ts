@@ -11,6 +11,7 @@ import {
   writtenTime,
 } from './forms.js';
 import type {
+  AuthorityRequestStatus,
   AuthorityStatus,
   ClusterWorkloadIdentitySpec,
   FederatedTrustDomainSpec,
@@ -186,6 +187,19 @@ export const trustDomainStatus = objectSchema<TrustDomainStatus>('What has becom
   conditions: optional(conditions),
   authorities: optional(list('The authorities.', authority, { maxItems: 64 })),
   bundleSequence: optional(count('Sequence number of the published bundle.')),
+  request: optional(
+    objectSchema<AuthorityRequestStatus>('The last request by annotation signet.dev/ca-request.', {
+      nonce: line('Its nonce.', 64),
+      action: line('What was asked.', 32),
+      outcome: oneOf<AuthorityRequestStatus['outcome']>('What has become of it.', {
+        Running: true,
+        Succeeded: true,
+        Failed: true,
+      }),
+      message: line('What was done, or why not.', 1024),
+      time: writtenTime('When.'),
+    }),
+  ),
 });
 
 export const requirements = objectSchema<IdentityRequirements>('What a pod must be like.', {

@@ -78,10 +78,21 @@ export interface AuthorityStatus {
   readonly revoked: boolean;
 }
 
+/** What has become of a request by annotation `signet.dev/ca-request`. */
+export interface AuthorityRequestStatus {
+  /** The request's own, by which it is known again. */
+  readonly nonce: string;
+  readonly action: string;
+  readonly outcome: 'Running' | 'Succeeded' | 'Failed';
+  readonly message: string;
+  readonly time: string;
+}
+
 export interface TrustDomainStatus {
   readonly conditions?: readonly Condition[];
   readonly authorities?: readonly AuthorityStatus[];
   readonly bundleSequence?: number;
+  readonly request?: AuthorityRequestStatus;
 }
 
 export type TrustDomain = Resource<'TrustDomain', TrustDomainSpec> & { readonly status?: TrustDomainStatus };

@@ -6,6 +6,7 @@ import type { Watched } from '../../lib/watched.js';
 import { WatchedValue } from '../../lib/watched.js';
 import type { KeyStore } from '../keys/key-store.js';
 import type { TrustBundle } from '../spiffe/bundle.js';
+import { formatBundleDocument } from '../spiffe/bundle-document.js';
 import type { Authority, AuthorityKind, AuthoritySet } from './authority-set.js';
 import {
   activateAuthority,
@@ -44,6 +45,7 @@ export interface KeeperOptions {
   readonly clock: Clock;
   readonly random: Random;
   readonly logger: Logger;
+  readonly distributedForMs?: (sequence: number) => number;
 }
 
 /**
@@ -95,20 +97,27 @@ export class AuthorityKeeper {
     return this.#signers.jwt;
   }
 
-  /** For how long this process has had the authority in its bundle, by a clock that does not jump; milliseconds. */
+  /**
+   * For how long consumers have been able to have the bundle with the authority: since this process delivers it, and since
+   * it stands wherever it is published; by a clock that does not jump, milliseconds.
+   */
   publishedForMs(authority: Authority): number {
     const since = this.#publishedAt.get(authority.id);
-    return since === undefined ? 0 : this.#options.clock.monotonic() - since;
+    if (since === undefined) return 0;
+    const delivered = this.#options.clock.monotonic() - since;
+    // Every later bundle holds it too, as long as it is in the set.
+    return Math.min(delivered, this.#options.distributedForMs?.(this.#set.sequence) ?? delivered);
   }
 
   /**
-   * Takes over a state that another process has saved, if it is newer: its bundle first, then its signers. Nothing is
-   * written and no key removed, since that is for the process that saved it.
+   * Takes over a state that another process has saved, its bundle first, then its signers. One with a lower version is
+   * what somebody has put back from a backup, or begun anew. Nothing is written and no key removed, since that is for the
+   * process that saved it.
    *
    * @throws CaError `AuthorityKeyMismatch` or `PublishFailed`, KeyStoreError
    */
   async follow(state: JournalState): Promise<void> {
-    if (state.version > this.#version) {
+    if (state.version !== this.#version || !sameState(state, this.#state())) {
       this.#version = state.version;
       this.#set = state.set;
     }
@@ -235,6 +244,10 @@ export class AuthorityKeeper {
     await this.#adopt(state);
   }
 
+  #state(): JournalState {
+    return { version: this.#version, trustDomain: this.#options.trustDomain, set: this.#set };
+  }
+
   async #adopt(state: JournalState): Promise<void> {
     const before = neededKeys(this.#set);
     this.#version = state.version;
@@ -248,7 +261,7 @@ export class AuthorityKeeper {
   #deliver(): void {
     const bundle = this.#bundleOf(this.#set);
     try {
-      if (!this.#delivered || bundle.sequence !== this.#bundle.value.sequence) {
+      if (!this.#delivered || !isSameBundle(bundle, this.#bundle.value)) {
         this.#delivered = false;
         this.#bundle.set(bundle);
         this.#noteDelivery();
@@ -347,6 +360,11 @@ function taintsOf(set: AuthoritySet): Taints {
 
 function sameState(left: JournalState, right: JournalState): boolean {
   return Buffer.compare(encodeJournal(left), encodeJournal(right)) === 0;
+}
+
+/** A sequence names a content, until a state is put back from a backup and goes another way from there. */
+function isSameBundle(left: TrustBundle, right: TrustBundle): boolean {
+  return left.sequence === right.sequence && formatBundleDocument(left) === formatBundleDocument(right);
 }
 
 function sameTaints(left: Taints, right: Taints): boolean {

@@ -57,6 +57,16 @@ export interface CaOptions {
    * a state that this process alone changes it is left out.
    */
   readonly staleness?: () => string | undefined;
+  /**
+   * The sequence of the last bundle of authorities that are lost for good: a new CA goes on from there, since consumers
+   * take a bundle with a lower one for an older one. 0 unless said.
+   */
+  readonly lastSequence?: number;
+  /**
+   * For how long all consumers have been able to read a bundle with at least this sequence where it is published;
+   * milliseconds, 0 when it is not. Those who watch {@link CertificateAuthority.bundle} are told besides.
+   */
+  readonly distributedForMs?: (sequence: number) => number;
 }
 
 /** The authorities of one trust domain, and what they sign. */
@@ -88,8 +98,8 @@ export interface CertificateAuthority {
   /** Takes a tainted authority out of the bundle. Rejects `AuthorityNotTainted` for others, with the fix. */
   revoke(kind: AuthorityKind, id: string): Promise<AuthorityInfo>;
   /**
-   * Takes over what another process has saved, if it is newer: call it when the shared state has changed. Rejects when the
-   * state cannot be read or used; what could have been withdrawn signs no more then.
+   * Takes over what another process has saved, also an earlier state that was put back: call it when the shared state has
+   * changed. Rejects when the state cannot be read or used; what could have been withdrawn signs no more then.
    */
   follow(): Promise<void>;
   /** Rotates on schedule until the signal is aborted. Failures are logged, shown as {@link problem}, and retried. */
@@ -137,7 +147,8 @@ async function begin(options: CaOptions, trustDomain: string): Promise<JournalSt
       `the key store holds ${keys.length} authority keys, but the CA's journal is gone; restore it from a backup, or empty the key store to begin with new authorities`,
     );
   }
-  const state: JournalState = { version: 1, trustDomain, set: EMPTY_SET };
+  const set = { ...EMPTY_SET, sequence: options.lastSequence ?? EMPTY_SET.sequence };
+  const state: JournalState = { version: 1, trustDomain, set };
   await options.journal.save(state, 0);
   return state;
 }

@@ -1,0 +1,304 @@
+import type { CertificateAuthority } from '../../../identity/ca/certificate-authority.js';
+import { trustDomainSettings, type TrustDomainSettings } from '../../../cluster/trust-domain.js';
+import type { Clock } from '../../../lib/clock.js';
+import { SignetError } from '../../../lib/errors.js';
+import type { Logger } from '../../../lib/logger.js';
+import type { Random } from '../../../lib/random.js';
+import type { Watched } from '../../../lib/watched.js';
+import type { AuthorityRequestStatus, TrustDomain, TrustDomainStatus } from '../../../resources/identity.js';
+import type { Store } from '../../../store/store.js';
+import { rfc3339 } from '../../identity-status.js';
+import type { EventRecorder } from '../controller-events.js';
+import { oneLine } from '../one-line.js';
+import { createController, type Controller, type ReconcileOutcome } from '../controller.js';
+import { CA_REQUEST_ANNOTATION, readCaRequest, type CaRequest, type CaRequestProblem } from './request.js';
+import { idleTrustDomainStatus, trustDomainStatus, type Trouble } from './status.js';
+
+/** The authorities of the cluster, as far as a TrustDomain tells of them and changes them. */
+export interface TrustDomainAuthorities {
+  /** Undefined until they are open. */
+  readonly ca: Watched<ManagedAuthority | undefined>;
+  /** Why they are not open, or why what other replicas do cannot be taken over. */
+  readonly problem: Watched<SignetError | undefined>;
+  /** Why nothing is signed, though they are open: the shared state has not been seen. */
+  staleness(): string | undefined;
+  /** Begins with new authorities in place of those that are lost. Rejects `AuthoritiesNotLost` when none are. */
+  beginAnew(): Promise<void>;
+}
+
+type ManagedAuthority = Pick<
+  CertificateAuthority,
+  'bundle' | 'taints' | 'problem' | 'authorities' | 'rotate' | 'prepare' | 'activate' | 'taint' | 'revoke'
+>;
+
+/** What the controller is made of. */
+export interface TrustDomainControllerOptions {
+  readonly store: Store;
+  /** What the servers run with. */
+  readonly settings: TrustDomainSettings;
+  readonly authorities: TrustDomainAuthorities;
+  /** Why the bundle is not wherever it should be. */
+  readonly unpublished: Watched<Trouble | undefined>;
+  readonly events: EventRecorder;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly logger: Logger;
+  readonly observe?: (outcome: ReconcileOutcome, seconds: number) => void;
+}
+
+const KIND = 'TrustDomain';
+/** An authority may become active, and the state stale, without any news. */
+const LOOK_MS = 5_000;
+
+/**
+ * Tells in the status of the TrustDomain what has become of the authorities, and carries out what its annotation
+ * `signet.dev/ca-request` asks. For one term of leading: run it, then close it.
+ */
+export function createTrustDomainController(options: TrustDomainControllerOptions): {
+  readonly controller: Controller;
+  close(): void;
+} {
+  const { store, authorities } = options;
+  const work = new TrustDomainWork(options);
+  const controller = createController({
+    ...options,
+    name: 'trust-domain',
+    // Requests are carried out one at a time.
+    concurrency: 1,
+    reconcile: async (key, run) => {
+      await work.reconcile(key, run.signal);
+      return { requeueAfterMs: LOOK_MS };
+    },
+  });
+  const all = (): void => {
+    for (const { metadata } of store.list(KIND)) controller.enqueue(metadata.name);
+  };
+  let endCa: (() => void)[] = [];
+  const followCa = (): void => {
+    endCa.forEach((end) => end());
+    const { value } = authorities.ca;
+    endCa =
+      value === undefined ? [] : [value.bundle.watch(all), value.taints.watch(all), value.problem.watch(all)];
+    all();
+  };
+  const ends = [
+    store.subscribe((changes) => {
+      if (changes.some(({ kind }) => kind === KIND)) all();
+    }),
+    authorities.ca.watch(followCa),
+    authorities.problem.watch(all),
+    options.unpublished.watch(all),
+  ];
+  followCa();
+  return {
+    controller,
+    close: () => [...ends, ...endCa].forEach((end) => end()),
+  };
+}
+
+class TrustDomainWork {
+  readonly #options: TrustDomainControllerOptions;
+
+  constructor(options: TrustDomainControllerOptions) {
+    this.#options = options;
+  }
+
+  async reconcile(name: string, signal: AbortSignal): Promise<void> {
+    const resource = this.#options.store.get(KIND, name) as TrustDomain | undefined;
+    if (resource === undefined) return;
+    const inForce = this.#inForce();
+    if (inForce?.metadata.name !== name) {
+      await this.#write(
+        resource,
+        idleTrustDomainStatus(this.#facts(resource), this.#idle(resource, inForce)),
+      );
+      return;
+    }
+    const asked = readCaRequest(resource.metadata.annotations?.[CA_REQUEST_ANNOTATION]);
+    const handled = this.#previous(resource)?.request;
+    if (asked !== undefined && asked.nonce !== handled?.nonce) await this.#carryOut(resource, asked, signal);
+    else if (handled?.outcome === 'Running')
+      // Nobody works on it: one request at a time, and the leader who began it is gone.
+      await this.#tell(resource, {
+        ...handled,
+        outcome: 'Failed',
+        message:
+          'the server that worked on it ended meanwhile; see in status.authorities what it did, and ask again with another nonce',
+      });
+    else await this.#tell(resource, handled);
+  }
+
+  /** The resource that the servers run with. */
+  #inForce(): TrustDomain | undefined {
+    const { store, settings } = this.#options;
+    const named = (store.list(KIND) as readonly TrustDomain[])
+      .filter(({ spec }) => spec.name === settings.name)
+      .sort((a, b) => (a.metadata.name < b.metadata.name ? -1 : 1));
+    return named.find((one) => this.#previous(one)?.authorities !== undefined) ?? named[0];
+  }
+
+  #idle({ spec }: TrustDomain, inForce: TrustDomain | undefined): Trouble {
+    const { name } = this.#options.settings;
+    if (inForce !== undefined)
+      return {
+        reason: 'TrustDomainAmbiguous',
+        message: `TrustDomain ${inForce.metadata.name} is in force; delete this one: a server that starts now waits until one is left`,
+      };
+    return {
+      reason: 'TrustDomainForeign',
+      message: `the servers run for trust domain "${name}", and their authorities belong to it; spec.name "${spec.name}" needs another installation`,
+    };
+  }
+
+  /** At most once, whoever leads: that it is begun is written down first. */
+  async #carryOut(
+    resource: TrustDomain,
+    asked: CaRequest | CaRequestProblem,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { clock, logger } = this.#options;
+    const base = { nonce: asked.nonce, action: asked.action, time: rfc3339(clock.now()) };
+    const finish = async (outcome: 'Succeeded' | 'Failed', message: string): Promise<void> => {
+      const fields = { action: asked.action, nonce: asked.nonce, detail: message };
+      if (outcome === 'Succeeded') logger.warn('authorities changed on request', fields);
+      else logger.warn('a request to change authorities failed', fields);
+      this.#record(
+        resource,
+        outcome === 'Succeeded' ? 'Normal' : 'Warning',
+        `Request${outcome}`,
+        `${asked.action}: ${message}`,
+      );
+      await this.#tell(resource, { ...base, outcome, message: oneLine(message) });
+    };
+    if ('problem' in asked) return finish('Failed', asked.problem);
+    await this.#tell(resource, { ...base, outcome: 'Running', message: 'it has begun' });
+    if (signal.aborted) return;
+    let message: string;
+    try {
+      message = await this.#act(asked);
+    } catch (thrown) {
+      const { code, message: reason } = SignetError.from(thrown);
+      return finish('Failed', `${code}: ${reason}`);
+    }
+    return finish('Succeeded', message);
+  }
+
+  async #act(request: CaRequest): Promise<string> {
+    const { authorities } = this.#options;
+    if (request.action === 'begin-anew') {
+      await authorities.beginAnew();
+      return 'there are new authorities; what the former ones signed is trusted no more';
+    }
+    const ca = authorities.ca.value;
+    if (ca === undefined)
+      throw authorities.problem.value ?? new SignetError('CaClosed', 'the authorities are not open');
+    switch (request.action) {
+      case 'rotate':
+        await ca.rotate(request.kind);
+        return `new authorities sign (${request.kind ?? 'x509 and jwt'})`;
+      case 'prepare':
+        await ca.prepare(request.kind);
+        return `a new ${request.kind} authority is prepared and published`;
+      case 'activate':
+        await ca.activate(request.kind);
+        return `the prepared ${request.kind} authority signs`;
+      case 'taint':
+        await ca.taint(request.kind, request.id);
+        return `${request.kind} authority ${request.id} is tainted: what it signed is being replaced`;
+      case 'revoke':
+        await ca.revoke(request.kind, request.id);
+        return `${request.kind} authority ${request.id} is out of the bundle`;
+    }
+  }
+
+  #facts(resource: TrustDomain): {
+    readonly generation: number;
+    readonly previous: TrustDomainStatus | undefined;
+    readonly now: number;
+  } {
+    return {
+      generation: resource.metadata.generation,
+      previous: this.#previous(resource),
+      now: this.#options.clock.now(),
+    };
+  }
+
+  #previous({ metadata }: TrustDomain): TrustDomainStatus | undefined {
+    return this.#options.store.status(KIND, metadata.name) as TrustDomainStatus | undefined;
+  }
+
+  async #tell(resource: TrustDomain, request: AuthorityRequestStatus | undefined): Promise<void> {
+    const ca = this.#options.authorities.ca.value;
+    await this.#write(
+      resource,
+      trustDomainStatus({
+        ...this.#facts(resource),
+        authorities: ca?.authorities(),
+        bundleSequence: ca?.bundle.value.sequence,
+        trouble: this.#trouble(),
+        pending: this.#pending(resource),
+        unpublished: this.#options.unpublished.value,
+        request,
+      }),
+    );
+  }
+
+  async #write(resource: TrustDomain, status: TrustDomainStatus): Promise<void> {
+    const before = this.#previous(resource)?.conditions?.find(({ type }) => type === 'Ready');
+    const after = status.conditions?.find(({ type }) => type === 'Ready');
+    await this.#options.store.writeStatus(KIND, resource.metadata.name, status);
+    if (after === undefined || (after.status === before?.status && after.reason === before.reason)) return;
+    this.#record(resource, after.status === 'True' ? 'Normal' : 'Warning', after.reason, after.message);
+  }
+
+  #record(
+    { apiVersion, kind, metadata }: TrustDomain,
+    type: 'Normal' | 'Warning',
+    reason: string,
+    note: string,
+  ): void {
+    const regarding = { apiVersion, kind, name: metadata.name, uid: metadata.uid };
+    this.#options.events.record({ regarding, type, reason, action: 'Manage', note });
+  }
+
+  #trouble(): Trouble | undefined {
+    const { authorities } = this.#options;
+    const problem = authorities.problem.value ?? authorities.ca.value?.problem.value;
+    if (problem !== undefined) return { reason: problem.code, message: problem.message };
+    const stale = authorities.staleness();
+    return stale === undefined ? undefined : { reason: 'StateStale', message: `nothing is signed: ${stale}` };
+  }
+
+  #pending(resource: TrustDomain): Trouble | undefined {
+    const { settings, store } = this.#options;
+    if (store.list(KIND).length > 1)
+      return {
+        reason: 'TrustDomainAmbiguous',
+        message:
+          'there is more than one TrustDomain; this one is in force, but a server that starts now waits until one is left',
+      };
+    let wanted: TrustDomainSettings;
+    try {
+      wanted = trustDomainSettings({ resource });
+    } catch (thrown) {
+      const { code, message } = SignetError.from(thrown);
+      return { reason: code, message: `${message}; what was in force before stays` };
+    }
+    const fields = (Object.keys({ ...wanted, ...settings }) as (keyof TrustDomainSettings)[]).filter(
+      (field) => JSON.stringify(wanted[field]) !== JSON.stringify(settings[field]),
+    );
+    if (fields.length === 0) return undefined;
+    return {
+      reason: 'RestartNeeded',
+      message: `${fields.map((field) => FIELDS[field] ?? `spec.${field}`).join(', ')}: the servers run with what was written when they started; restart them ("kubectl rollout restart")`,
+    };
+  }
+}
+
+const FIELDS: Readonly<Partial<Record<keyof TrustDomainSettings, string>>> = {
+  keyTypes: 'spec.keyTypes',
+  ttlSeconds: 'spec.ttls',
+  jwtIssuer: 'spec.jwtIssuer',
+  upstreamDisk: 'spec.upstreamAuthority',
+  keyEncryptionFile: 'spec.keyEncryption',
+};

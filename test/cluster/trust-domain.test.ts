@@ -1,0 +1,269 @@
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
+import type { AuthorityRequestStatus } from '../../src/resources/identity.js';
+import { startControlPlane, type ControlPlane } from '../rig/control-plane.js';
+import * as rig from '../rig/rig.js';
+import {
+  conditionOf,
+  create,
+  prepareCluster,
+  SECRETS,
+  startClusterServer,
+  SYSTEM,
+  TRUST_DOMAINS,
+  trustDomainStatusOf,
+  type ClusterServer,
+} from '../support/cluster-server.js';
+import { until } from '../support/until.js';
+
+const LONG = 120_000;
+const CA_SECRET = `${SECRETS}/signet-ca`;
+
+interface Secret {
+  readonly metadata: { readonly uid: string };
+  readonly data?: Readonly<Record<string, string>>;
+}
+
+(rig.isSkipped('kubernetes') ? describe.skip : describe)('the TrustDomain in a cluster', () => {
+  let plane: ControlPlane;
+  const servers: ClusterServer[] = [];
+
+  beforeAll(async () => {
+    plane = await startControlPlane({ audit: true });
+  }, rig.rigTimeout);
+  afterAll(() => plane?.close());
+  beforeEach(async () => {
+    await prepareCluster(plane, 'cluster.test');
+  });
+  afterEach(async () => {
+    await Promise.all(servers.splice(0).map((server) => server.stop()));
+    await plane.request('DELETE', `${TRUST_DOMAINS}/main`);
+    await plane.request('DELETE', `${TRUST_DOMAINS}/other`);
+    for (const name of ['signet-ca', 'signet-key-encryption'])
+      await plane.request('DELETE', `${SECRETS}/${name}`);
+    await plane.request('DELETE', `/apis/coordination.k8s.io/v1/namespaces/${SYSTEM}/leases/signet-server`);
+  });
+
+  const start = async (identity: string): Promise<ClusterServer> => {
+    const server = startClusterServer(plane, identity);
+    servers.push(server);
+    await server.ready;
+    return server;
+  };
+  const ready = (): Promise<string> => conditionOf(plane, 'Ready');
+  const untilReady = (what: string): Promise<true> =>
+    until(`Ready is ${what}`, async () => (await ready()) === what);
+  const secret = async (): Promise<Secret> => (await plane.request('GET', CA_SECRET)).body as Secret;
+  const active = async (): Promise<readonly string[]> => {
+    const { authorities = [] } = await trustDomainStatusOf(plane);
+    return authorities.filter(({ slot }) => slot === 'Active').map(({ id }) => id);
+  };
+  const ask = async (request: object | string): Promise<AuthorityRequestStatus> => {
+    const text = typeof request === 'string' ? request : JSON.stringify(request);
+    await plane.request('PATCH', `${TRUST_DOMAINS}/main`, {
+      metadata: { annotations: { 'signet.dev/ca-request': text } },
+    });
+    const nonce = /"nonce":"([^"]+)"/.exec(text)?.[1];
+    return until(`${text} is handled`, async () => {
+      const { request: handled } = await trustDomainStatusOf(plane);
+      const isIt = nonce === undefined ? handled?.outcome === 'Failed' : handled?.nonce === nonce;
+      return isIt && handled !== undefined && handled.outcome !== 'Running' ? handled : undefined;
+    });
+  };
+
+  it(
+    'tells of its authorities, and writes nothing while nothing happens',
+    async () => {
+      await start('a');
+      await untilReady('True Signing');
+      const { authorities = [], bundleSequence } = await trustDomainStatusOf(plane);
+      expect(authorities.map(({ kind, slot }) => `${kind} ${slot}`).sort()).toEqual([
+        'JWT Active',
+        'X509 Active',
+      ]);
+      expect(bundleSequence).toBeGreaterThan(0);
+      expect(authorities.every(({ notAfter }) => Date.parse(notAfter) > Date.now())).toBe(true);
+      const writes = async (): Promise<number> =>
+        (await plane.auditLog()).filter(
+          ({ verb, objectRef }) =>
+            verb === 'patch' && objectRef?.resource === 'trustdomains' && objectRef.subresource === 'status',
+        ).length;
+      await until(
+        'BundlePublished',
+        async () => (await conditionOf(plane, 'BundlePublished')) === 'True Published',
+      );
+      const before = await writes();
+      for (const turn of ['1', '2', '3'])
+        await plane.request('PATCH', `${TRUST_DOMAINS}/main`, { metadata: { labels: { turn } } });
+      // The controller takes one look after another: this is the last.
+      await ask({ action: 'none', nonce: 'barrier' });
+      await until('its write is in the log', async () => (await writes()) > before);
+      expect(await writes()).toBe(before + 1);
+    },
+    LONG,
+  );
+
+  it(
+    'carries out each request by annotation once, whoever leads',
+    async () => {
+      const first = await start('a');
+      await untilReady('True Signing');
+      const before = await active();
+      const request = { action: 'rotate', kind: 'x509', nonce: 'one' };
+      expect(await ask(request)).toMatchObject({ action: 'rotate', outcome: 'Succeeded' });
+      const after = await until('the status tells of it', async () => {
+        const ids = await active();
+        return ids.join() === before.join() ? undefined : ids;
+      });
+      await first.stop();
+      await start('b');
+      await until('another leads', async () => {
+        const path = `/apis/coordination.k8s.io/v1/namespaces/${SYSTEM}/leases/signet-server`;
+        const { body } = await plane.request('GET', path);
+        return (
+          (body as { spec?: { holderIdentity?: string } }).spec?.holderIdentity?.startsWith('b') === true
+        );
+      });
+      expect(await ask({ action: 'taint', kind: 'x509', id: 'nobody', nonce: 'two' })).toMatchObject({
+        outcome: 'Failed',
+        message: expect.stringMatching(/^AuthorityNotFound/),
+      });
+      expect(await active()).toEqual(after);
+      const old =
+        (await trustDomainStatusOf(plane)).authorities?.find(({ slot }) => slot === 'Old')?.id ?? '';
+      expect(await ask({ action: 'revoke', kind: 'x509', id: old, nonce: 'three' })).toMatchObject({
+        outcome: 'Failed',
+        message: expect.stringMatching(/^AuthorityNotTainted/),
+      });
+      expect(await ask({ action: 'taint', kind: 'x509', id: old, nonce: 'four' })).toMatchObject({
+        outcome: 'Succeeded',
+      });
+      expect(await ask({ action: 'revoke', kind: 'x509', id: old, nonce: 'five' })).toMatchObject({
+        outcome: 'Succeeded',
+      });
+      expect(await ask('{"action":')).toMatchObject({ outcome: 'Failed', message: /no JSON object/ });
+    },
+    LONG,
+  );
+
+  it(
+    'never begins with new authorities by itself: a running server says what is lost, and goes on when it is restored',
+    async () => {
+      const server = await start('a');
+      await untilReady('True Signing');
+      const before = await active();
+      const backup = await secret();
+      await plane.request('DELETE', CA_SECRET);
+      await untilReady('False JournalMissing');
+      const { conditions = [], authorities } = await trustDomainStatusOf(plane);
+      expect(conditions[0]?.message).toMatch(/still holds 2 of them.*begin anew/);
+      expect(authorities).toHaveLength(2);
+      expect(await ask({ action: 'rotate', nonce: 'lost' })).toMatchObject({ outcome: 'Failed' });
+      expect((await plane.request('GET', CA_SECRET)).status).toBe(404);
+      expect(server.logger.lines).toContain('error the authorities cannot be used');
+      // From a backup all is as it was.
+      await create(plane, SECRETS, { metadata: { name: 'signet-ca' }, data: backup.data });
+      await untilReady('True Signing');
+      expect(await active()).toEqual(before);
+    },
+    LONG,
+  );
+
+  it(
+    'never begins with new authorities by itself: nor does a server that starts, until it is told to',
+    async () => {
+      const server = await start('a');
+      await untilReady('True Signing');
+      const before = await trustDomainStatusOf(plane);
+      await server.stop();
+      await plane.request('DELETE', CA_SECRET);
+      const restarted = startClusterServer(plane, 'b');
+      servers.push(restarted);
+      await untilReady('False JournalMissing');
+      expect((await plane.request('GET', CA_SECRET)).status).toBe(404);
+      const told = await trustDomainStatusOf(plane);
+      // What is known of the lost ones is evidence, and stays.
+      expect([told.bundleSequence, told.authorities]).toEqual([before.bundleSequence, before.authorities]);
+      expect(await ask({ action: 'begin-anew', nonce: 'anew' })).toMatchObject({ outcome: 'Succeeded' });
+      await restarted.ready;
+      await untilReady('True Signing');
+      const after = await trustDomainStatusOf(plane);
+      expect(after.bundleSequence).toBeGreaterThan(before.bundleSequence ?? 0);
+      expect(after.authorities?.map(({ id }) => id)).not.toEqual(before.authorities?.map(({ id }) => id));
+    },
+    LONG,
+  );
+
+  it(
+    'takes over what somebody has begun anew while it ran, and refuses to while nothing is lost',
+    async () => {
+      await start('a');
+      const second = await start('b');
+      await untilReady('True Signing');
+      const before = await active();
+      expect(await ask({ action: 'begin-anew', nonce: 'needless' })).toMatchObject({
+        outcome: 'Failed',
+        message: expect.stringMatching(/^AuthoritiesNotLost/),
+      });
+      await plane.request('PATCH', CA_SECRET, {
+        data: { 'journal.json': Buffer.from('{').toString('base64') },
+      });
+      await untilReady('False JournalDamaged');
+      expect(await ask({ action: 'begin-anew', nonce: 'damaged' })).toMatchObject({ outcome: 'Succeeded' });
+      await untilReady('True Signing');
+      expect(await active()).not.toEqual(before);
+      // Whoever does not lead has them, too: it leads next.
+      const [first] = servers;
+      const present = await active();
+      await first?.stop();
+      await until('the second leads', async () => (await second.ready).leading.value);
+      expect(await ask({ action: 'prepare', kind: 'jwt', nonce: 'next' })).toMatchObject({
+        outcome: 'Succeeded',
+      });
+      expect(await active()).toEqual(present);
+    },
+    LONG,
+  );
+
+  it(
+    'says what a lost key-encryption key means, and begins anew with another',
+    async () => {
+      const server = await start('a');
+      await untilReady('True Signing');
+      await server.stop();
+      await plane.request('DELETE', `${SECRETS}/signet-key-encryption`);
+      const restarted = startClusterServer(plane, 'b');
+      servers.push(restarted);
+      await untilReady('False KeyEncryptionUnusable');
+      expect(await ask({ action: 'begin-anew', nonce: 'key' })).toMatchObject({ outcome: 'Succeeded' });
+      await restarted.ready;
+      await untilReady('True Signing');
+    },
+    LONG,
+  );
+
+  it(
+    'says which settings need a restart, and which of two TrustDomains is in force',
+    async () => {
+      await start('a');
+      await untilReady('True Signing');
+      expect(await conditionOf(plane, 'SettingsApplied')).toBe('True Applied');
+      await plane.request('PATCH', `${TRUST_DOMAINS}/main`, { spec: { ttls: { x509Svid: '30m' } } });
+      await until('a restart is asked for', async () => {
+        const { conditions = [] } = await trustDomainStatusOf(plane);
+        const { reason, message = '' } = conditions.find(({ type }) => type === 'SettingsApplied') ?? {};
+        return reason === 'RestartNeeded' && message.startsWith('spec.ttls:');
+      });
+      await create(plane, TRUST_DOMAINS, {
+        ...{ apiVersion: 'signet.dev/v1alpha1', kind: 'TrustDomain' },
+        ...{ metadata: { name: 'other' }, spec: { name: 'cluster.test' } },
+      });
+      await until('the other is not', async () => {
+        const condition = await conditionOf(plane, 'Ready', 'other');
+        return condition === 'False TrustDomainAmbiguous';
+      });
+      expect(await ready()).toBe('True Signing');
+      expect(await conditionOf(plane, 'SettingsApplied')).toBe('False TrustDomainAmbiguous');
+    },
+    LONG,
+  );
+});
