@@ -48,7 +48,8 @@ export class FakeLeaseApi {
               const answer = this.#handle(request);
               done = () => resolve(answer);
             } catch (thrown) {
-              done = () => reject(thrown);
+              const error = ApiError.from(thrown);
+              done = () => reject(error);
             }
             if (Number.isFinite(backMs)) this.#clock.after(backMs, done);
           });
@@ -79,8 +80,21 @@ export class FakeLeaseApi {
   }
 }
 
+/** As {@link anyFate}, and now and then the network is away for a while, of this client alone. */
+export function partitionedFate(clock: Clock, random: Random, trouble: number): () => Fate {
+  let changesAt = 0;
+  let away = false;
+  return () => {
+    if (clock.monotonic() >= changesAt) {
+      away = !away && random.fraction() < 0.5;
+      changesAt = clock.monotonic() + 25_000 * random.fraction();
+    }
+    return away ? { thereMs: Infinity, backMs: 0 } : anyFate(random, trouble);
+  };
+}
+
 /** Mostly well, sometimes slow, lost on either way, or refused. */
-export function anyFate(random: Random, trouble: number): Fate {
+function anyFate(random: Random, trouble: number): Fate {
   const draw = random.fraction();
   const soon = (): number => 1 + 30 * random.fraction();
   if (draw >= trouble) return { thereMs: soon(), backMs: soon() };

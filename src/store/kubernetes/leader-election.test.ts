@@ -1,7 +1,7 @@
 import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
 import { FakeClock, settle } from '../../../test/support/fake-clock.js';
-import { anyFate, FakeLeaseApi, type Fate } from '../../../test/support/fake-lease-api.js';
+import { FakeLeaseApi, partitionedFate, type Fate } from '../../../test/support/fake-lease-api.js';
 import { recordingLogger } from '../../../test/support/recording-logger.js';
 import { seededRandom } from '../../../test/support/seeded-random.js';
 import type { Clock } from '../../lib/clock.js';
@@ -66,22 +66,22 @@ describe('leader election', () => {
           const candidates = skews.map((wall, at) =>
             start(
               `c${at}`,
-              () => anyFate(random, trouble),
+              partitionedFate(clock, random, trouble),
               skewed(clock, wall, 0.95 + 0.1 * random.fraction()),
               seed + at,
             ),
           );
           let terms = 0;
           let last = '';
-          for (let step = 0; step < 600; step++) {
-            await clock.advance(200);
+          for (let step = 0; step < 1500; step++) {
+            await clock.advance(100);
             const leaders = candidates.filter(({ election }) => election.leading.value);
             expect(leaders.length).toBeLessThanOrEqual(1);
             const [leader] = leaders;
             if (leader !== undefined && leader.name !== last) terms++;
             if (leader !== undefined) last = leader.name;
             // Now and then one is stopped for good, or stands up from a long sleep.
-            if (random.fraction() < 0.004 && leader !== undefined) leader.stop.abort();
+            if (random.fraction() < 0.002 && leader !== undefined) leader.stop.abort();
           }
           // And there is one, where the network lets there be.
           if (trouble < 0.3) expect(terms).toBeGreaterThan(0);
@@ -91,7 +91,7 @@ describe('leader election', () => {
           await Promise.all(candidates.map(({ running }) => running));
         },
       ),
-      { numRuns: 25 },
+      { numRuns: 40 },
     );
   }, 120_000);
 
