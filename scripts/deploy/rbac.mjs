@@ -22,6 +22,12 @@ export const SERVER_CLUSTER_RULES = [
     verbs: ['list', 'watch'],
   },
   {
+    why: 'Which Services lead to which pods: callers come through them, and Istio waypoints are told of them.',
+    apiGroups: [''],
+    resources: ['services'],
+    verbs: ['list', 'watch'],
+  },
+  {
     why: 'What was asked for. The server changes none of it.',
     apiGroups: ['signet.dev'],
     resources: [...STATUSES, 'accessrequests'],
@@ -90,7 +96,7 @@ export const SERVER_OWN_RULES = [
   },
 ];
 
-const APPLIED = ['list', 'watch', 'create', 'patch', 'update', 'delete'];
+const APPLIED = ['get', 'list', 'watch', 'create', 'patch', 'update', 'delete'];
 
 /** Objects that policies are rendered as, for each mesh. Leave out those that you do not have. */
 export const MESH_RULES = {

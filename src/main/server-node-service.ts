@@ -2,6 +2,7 @@ import { createRegistrationIndex } from '../identity/registration/registration-i
 import { parseBundleDocument } from '../identity/spiffe/bundle-document.js';
 import type { TrustBundle } from '../identity/spiffe/bundle.js';
 import type { CertificateAuthority } from '../identity/ca/certificate-authority.js';
+import type { RegistrationSource } from '../cluster/access-view.js';
 import type { TrustDomainSettings } from '../cluster/trust-domain.js';
 import { podFacts } from '../cluster/pod-facts.js';
 import type { Clock } from '../lib/clock.js';
@@ -49,6 +50,8 @@ export interface NodeService {
   readonly svids: SvidLedger;
   /** Nodes whose agent follows this replica now. */
   readonly nodes: () => readonly string[];
+  /** Who gets what, for whoever renders policies. */
+  readonly registrations: RegistrationSource;
   /** What pods are, for who signs for them. */
   readonly pods: Pick<PodCertificateControllerOptions, 'knowledgeOf' | 'issued'>;
   readonly bundleOf: (trustDomain: string) => TrustBundle | undefined;
@@ -114,6 +117,7 @@ export function composeNodeService(parts: NodeServiceParts): NodeService {
     server,
     svids: controller.svids,
     nodes: () => counted.nodes,
+    registrations: index,
     pods: {
       knowledgeOf({ namespace, podName, podUid }) {
         if (!registrations.ready.value) return undefined;

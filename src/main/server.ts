@@ -17,13 +17,14 @@ import { createKubernetesStore, type FollowedKind } from '../store/kubernetes/ku
 import { createLeaderElection, type LeaderElection } from '../store/kubernetes/leader-election.js';
 import { createObjectWriter } from '../store/kubernetes/object-writer.js';
 import { podTrimmer } from '../store/kubernetes/trim.js';
-import { NAMESPACE, POD, signetType } from '../store/kubernetes/types.js';
+import { NAMESPACE, POD, SERVICE, signetType } from '../store/kubernetes/types.js';
 import type { ClusterCa } from './cluster-ca.js';
 import { leaderStore } from './leader-store.js';
 import type { ListenAddress } from './listen-address.js';
 import { openOperations, type Operations } from './operations.js';
 import { openOwnIdentity } from './own-identity.js';
 import { createServerCa } from './server-ca.js';
+import { leadAccess } from './server-access.js';
 import { createControllerRunner } from './server-controllers.js';
 import { composeNodeService, MAX_AGENT_CONNECTIONS, type NodeService } from './server-node-service.js';
 import { leadPublishing, leadTrustDomain, type ServerTrustParts } from './server-trust.js';
@@ -233,6 +234,7 @@ async function run(options: ServerOptions, operations: Operations, life: Life): 
   show('agents', () => node.nodes());
   life.closing(() => node.close());
   leadPublishing(trust, ca, node.pods);
+  leadAccess(trust, node.registrations);
   const listener = await listenForAgents(options, node, { clusterCa, settings, election }, life);
   come.listener = listener;
   return {
@@ -290,6 +292,7 @@ function followedKinds(): readonly FollowedKind[] {
   return [
     { type: NAMESPACE, metadataOnly: true },
     { type: POD, trim: podTrimmer() },
+    { type: SERVICE },
     ...(Object.keys(SIGNET_KINDS) as readonly SignetKind[]).map((kind) => ({ type: signetType(kind) })),
   ];
 }
