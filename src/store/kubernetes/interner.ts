@@ -10,6 +10,11 @@ export class Interner {
   #young = new Map<string, unknown>();
   #old = new Map<string, unknown>();
 
+  /** How many values are remembered. */
+  get size(): number {
+    return this.#young.size + this.#old.size;
+  }
+
   /** The first of the values that are equal to this one. */
   share<T>(value: T): T {
     if (value === undefined) return value;

@@ -11,7 +11,7 @@ const PAGE = 500;
  * @throws ApiError, `ApiGone` when a continuation has become too old: begin anew
  */
 export async function listAll(
-  api: KubernetesApi,
+  api: Pick<KubernetesApi, 'send'>,
   path: string,
   selection: { readonly query: Readonly<Record<string, string>>; readonly accept?: string },
   trim: (object: ApiObject) => ApiObject,
