@@ -5,19 +5,22 @@ import { aClusterWorkloadIdentity, aPodObject, aWorkloadIdentity } from '../../t
 import { MemoryStore } from '../../test/support/memory-store.js';
 import { createRegistrationIndex } from '../identity/registration/registration-index.js';
 import { type Logger, silentLogger } from '../lib/logger.js';
+import { WatchedValue } from '../lib/watched.js';
 import type { IdentityStatus } from '../resources/identity.js';
 import {
   createRegistrationController,
   type NodeChange,
   type RegistrationController,
+  type RegistrationControllerOptions,
 } from './registrations.js';
 
 let clock: FakeClock;
 let store: MemoryStore;
 let controller: RegistrationController;
 
-function start(logger: Logger = silentLogger): void {
+function start(logger: Logger = silentLogger, options: Partial<RegistrationControllerOptions> = {}): void {
   controller = createRegistrationController({
+    ...options,
     store,
     index: createRegistrationIndex({
       trustDomain: 'example.org',
@@ -203,6 +206,32 @@ describe('the status of an identity', () => {
     expect(status()).not.toHaveProperty('nextExpiry');
   });
 
+  it('counts an SVID until it ends, also when nothing else happens', async () => {
+    start();
+    store.put(aPodObject('a'), aPodObject('b'), aWorkloadIdentity('main'));
+    issued('uid-a/shop/main', 600_000);
+    issued('uid-b/shop/main', 1_200_000);
+    await clock.advance(590_000);
+    expect(status()).toMatchObject({ svidsIssued: 2, nextExpiry: '2026-01-01T00:10:00Z' });
+    await clock.advance(45_000);
+    expect(status()).toMatchObject({ svidsIssued: 1, nextExpiry: '2026-01-01T00:20:00Z' });
+    await clock.advance(600_000);
+    expect(status()?.svidsIssued).toBe(0);
+    expect(clock.timers).toBe(0);
+  });
+
+  it('counts the SVID that was signed last, in whatever order it is told', async () => {
+    start();
+    store.put(aPodObject('a'), aWorkloadIdentity('main'));
+    const at = clock.now();
+    const told = (notBefore: number, notAfter: number): void =>
+      controller.svids.note({ registrationId: 'uid-a/shop/main', notBefore, notAfter });
+    told(at, at + 60_000);
+    told(at - 1_000, at + 3_600_000);
+    await clock.advance(6_000);
+    expect(status()).toMatchObject({ svidsIssued: 1, nextExpiry: '2026-01-01T00:01:00Z' });
+  });
+
   it('is tried again until it is written', async () => {
     start();
     store.failWrites = 3;
@@ -243,5 +272,79 @@ describe('the status of an identity', () => {
     store.remove(aWorkloadIdentity('main'));
     await clock.advance(10_000);
     expect(store.written).toEqual([]);
+  });
+});
+
+describe('statuses of a replica among others', () => {
+  const HOUR = 3_600_000;
+  let leading: WatchedValue<boolean>;
+  const replica = (): void => start(silentLogger, { leading, settleMs: 20_000 });
+  const svids = (): void => {
+    issued('uid-a/shop/main', HOUR);
+    issued('uid-b/shop/main', HOUR - 60_000);
+  };
+
+  beforeEach(() => {
+    leading = new WatchedValue(false);
+    store.put(aPodObject('a'), aPodObject('b'), aWorkloadIdentity('main'));
+  });
+
+  it('are not written while it does not lead, and all looked at when it begins to', async () => {
+    replica();
+    svids();
+    await clock.advance(60_000);
+    expect(store.written).toEqual([]);
+    leading.set(true);
+    await clock.advance(100);
+    expect(store.written).toHaveLength(1);
+    await clock.advance(30_000);
+    expect(status()).toMatchObject({ podsSelected: 2, svidsIssued: 2 });
+    leading.set(false);
+    store.put(aPodObject('c'));
+    await clock.advance(60_000);
+    expect(status()).toMatchObject({ podsSelected: 2 });
+    expect(clock.timers).toBe(0);
+    leading.set(true);
+    await clock.advance(100);
+    expect(status()).toMatchObject({ podsSelected: 3, svidsIssued: 2 });
+  });
+
+  it('are not written again after a restart when agents hold what they held', async () => {
+    leading.set(true);
+    replica();
+    await clock.advance(21_000);
+    svids();
+    await clock.advance(60_000);
+    const written = store.written.length;
+    const before = status();
+    const held = [...controller.svids.all()];
+    expect(before).toMatchObject({ svidsIssued: 2 });
+    await controller.close();
+    await clock.advance(120_000);
+    replica();
+    // Agents come back one by one.
+    await clock.advance(5_000);
+    controller.svids.held('node-1', held.slice(0, 1));
+    await clock.advance(10_000);
+    controller.svids.held('node-1', held.slice(1));
+    await clock.advance(120_000);
+    expect(store.written.length).toBe(written);
+    expect(status()).toEqual(before);
+  });
+
+  it('say less once it is known that less is there, and never more SVIDs than registrations', async () => {
+    leading.set(true);
+    replica();
+    await clock.advance(21_000);
+    svids();
+    await clock.advance(10_000);
+    await controller.close();
+    replica();
+    await clock.advance(1_000);
+    store.remove(aPodObject('a'));
+    await clock.advance(100);
+    expect(status()).toMatchObject({ podsSelected: 1, svidsIssued: 1 });
+    await clock.advance(25_000);
+    expect(status()).toMatchObject({ podsSelected: 1, svidsIssued: 0 });
   });
 });

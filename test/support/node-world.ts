@@ -187,9 +187,9 @@ async function newReplica(
   const named: number[] = [];
   server.service(nodeService, {
     ...handlers,
-    sync: (request, context, sink) => {
+    async sync(request, context, sink) {
       named.push(request.held.length);
-      return handlers.sync(request, context, sink);
+      await handlers.sync?.(request, context, sink);
     },
   });
   server.service(peerService, peerHandlers(controller.svids, TRUST_DOMAIN));
