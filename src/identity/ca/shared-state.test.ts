@@ -25,6 +25,8 @@ interface Replica {
   readonly staleness?: () => string | undefined;
   readonly evidence?: () => string | undefined;
   readonly encryption?: typeof kek;
+  readonly lastSequence?: number;
+  readonly distributedForMs?: (sequence: number) => number;
 }
 
 class Cluster {
@@ -36,6 +38,7 @@ class Cluster {
     staleness,
     evidence = () => undefined,
     encryption = kek,
+    ...others
   }: Replica = {}): Promise<CertificateAuthority> {
     const { clock, record } = this;
     return openCertificateAuthority({
@@ -45,6 +48,7 @@ class Cluster {
       config: {},
       ...{ clock, random: systemRandom, logger: silentLogger, follows },
       ...(staleness === undefined ? {} : { staleness }),
+      ...others,
     });
   }
 }
@@ -177,6 +181,70 @@ describe('replicas that share their authorities', () => {
     );
     await expect(follower.follow()).rejects.toEqual(coded('AuthorityKeyMismatch'));
     await expect(follower.signX509(request)).rejects.toEqual(coded('AuthorityUnavailable'));
+  });
+});
+
+describe('a state that is not the next one', () => {
+  it('is taken over when it was put back from a backup, whatever became of the former one', async () => {
+    const cluster = new Cluster();
+    const leader = await cluster.open();
+    const backup = cluster.record.content;
+    const follower = await cluster.open({ follows: true });
+    const former = activeOf(leader);
+    await leader.rotate('x509');
+    await follower.follow();
+    cluster.record.content = backup;
+    await follower.follow();
+    expect(activeOf(follower)).toBe(former);
+    expect(follower.bundle.value.x509Authorities).toHaveLength(1);
+    // From there it may go another way, with the same numbers.
+    const other = await cluster.open();
+    await other.rotate('x509');
+    await leader.follow();
+    expect(leader.bundle.value).toEqual(other.bundle.value);
+    expect(await trusts(other, leader, cluster.clock.now())).toBe(true);
+  });
+
+  it('is taken over when it was begun anew, and goes on from the last sequence', async () => {
+    const cluster = new Cluster();
+    const leader = await cluster.open();
+    await leader.rotate('x509');
+    const last = leader.bundle.value.sequence;
+    cluster.record.content = undefined;
+    const anew = await cluster.open({ lastSequence: last });
+    expect(anew.bundle.value.sequence).toBeGreaterThan(last);
+    await leader.follow();
+    expect(leader.bundle.value).toEqual(anew.bundle.value);
+    expect((await leader.signX509(request)).authorityId).toBe(activeOf(anew));
+  });
+});
+
+describe('a new authority', () => {
+  it('does not sign on schedule before its bundle stands wherever it is published', async () => {
+    const cluster = new Cluster();
+    let standsForMs = 0;
+    const asked: number[] = [];
+    const ca = await cluster.open({
+      distributedForMs(sequence) {
+        asked.push(sequence);
+        return standsForMs;
+      },
+    });
+    const former = activeOf(ca);
+    const stop = new AbortController();
+    const running = ca.run(stop.signal);
+    await cluster.clock.armed();
+    await cluster.clock.advance(21 * HOUR);
+    await cluster.clock.armed();
+    expect(ca.authorities().some(({ kind, slot }) => kind === 'x509' && slot === 'prepared')).toBe(true);
+    expect(activeOf(ca)).toBe(former);
+    expect(asked.at(-1)).toBe(ca.bundle.value.sequence);
+    standsForMs = 60_000;
+    await cluster.clock.advance(60_000);
+    await cluster.clock.armed();
+    stop.abort();
+    await running;
+    expect(activeOf(ca)).not.toBe(former);
   });
 });
 
