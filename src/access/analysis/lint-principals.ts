@@ -49,21 +49,44 @@ export function lintPrincipal(
   return nobody(hintFor(principal, inventory));
 }
 
+/** Names that may have been meant. */
+interface KnownNames {
+  readonly namespaces: readonly string[];
+  /** Service accounts of workloads, by namespace. */
+  readonly accounts: ReadonlyMap<string, ReadonlySet<string>>;
+  readonly ids: ReadonlySet<string>;
+}
+
+const caches = new WeakMap<Inventory, KnownNames>();
+
+function knownNames(inventory: Inventory): KnownNames {
+  let known = caches.get(inventory);
+  if (known === undefined) {
+    const accounts = new Map<string, Set<string>>();
+    for (const { namespace, serviceAccount } of inventory.workloads)
+      accounts.set(namespace, (accounts.get(namespace) ?? new Set()).add(serviceAccount));
+    known = {
+      namespaces: inventory.namespaces.map(({ name }) => name),
+      accounts,
+      ids: new Set(inventory.workloads.flatMap(({ spiffeIds }) => spiffeIds)),
+    };
+    caches.set(inventory, known);
+  }
+  return known;
+}
+
 function hintFor(principal: Principal, inventory: Inventory): string {
-  const namespaces = inventory.namespaces.map(({ name }) => name);
+  const { namespaces, accounts, ids } = knownNames(inventory);
   switch (principal.kind) {
     case 'namespace':
       return meant(principal.namespace, namespaces);
     case 'serviceAccount': {
       const { namespace, serviceAccount } = principal;
       if (!namespaces.includes(namespace)) return meant(namespace, namespaces);
-      const accounts = inventory.workloads
-        .filter((workload) => workload.namespace === namespace)
-        .map((workload) => workload.serviceAccount);
-      return meant(serviceAccount, accounts);
+      return meant(serviceAccount, accounts.get(namespace) ?? []);
     }
     case 'spiffeId':
-      return meantId(principal.uri, new Set(inventory.workloads.flatMap(({ spiffeIds }) => spiffeIds)));
+      return meantId(principal.uri, ids);
     case 'trustDomain':
     case 'identity':
     case 'authenticated':
@@ -88,7 +111,7 @@ function meantId(uri: string, known: ReadonlySet<string>): string {
 }
 
 /** What may have been meant, to be put behind a message. */
-export function meant(written: string, candidates: readonly string[]): string {
+export function meant(written: string, candidates: Iterable<string>): string {
   const found = didYouMean(written, candidates);
   return found === undefined ? '' : `; did you mean ${found}?`;
 }

@@ -145,7 +145,7 @@ function touchesAll(before: RenderContext, after: RenderContext): boolean {
 }
 
 /** Which policies are in one list only. Both are in order, so what is the same at both ends need not be looked at. */
-function changedPolicies(
+export function changedPolicies(
   before: readonly Policy[],
   after: readonly Policy[],
 ): { readonly removed: readonly Policy[]; readonly added: readonly Policy[] } {

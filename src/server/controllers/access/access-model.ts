@@ -1,3 +1,4 @@
+import { changedPolicies } from '../../../access/mesh/incremental.js';
 import { compileRoles, type RoleTable } from '../../../access/policy/roles.js';
 import type { PolicyInput, RoleInput } from '../../../access/policy/input.js';
 import { policyName, type Policy } from '../../../access/policy/model.js';
@@ -53,11 +54,15 @@ export class AccessModel {
   #meshes: readonly string[] | undefined;
   #reader: AccessReader | undefined;
   #view: AccessView | undefined;
-  #policies: ReadonlyMap<PolicyKey, Policy> = new Map();
+  /** All policies, in order. */
+  #compiled: readonly Policy[] = [];
+  readonly #policies = new Map<PolicyKey, Policy>();
   /** Of the objects as they were compiled last. */
   readonly #generations = new Map<string, number>();
   #census: PodCensus | undefined;
   #roles: RoleTable = compileRoles([]);
+  /** Foreign trust domains that are known. */
+  #federated: readonly string[] = [];
   #use: ReadonlyMap<string, number> | undefined;
 
   constructor(store: Store, registrations: RegistrationSource) {
@@ -105,6 +110,10 @@ export class AccessModel {
     const first = before === undefined || next !== reader;
     if (first || kinds.has('AccessRole'))
       this.#roles = compileRoles(this.#store.list('AccessRole') as unknown as readonly RoleInput[]);
+    if (first || kinds.has('FederatedTrustDomain'))
+      this.#federated = (this.#store.list('FederatedTrustDomain') as readonly FederatedTrustDomain[]).map(
+        ({ spec }) => spec.trustDomain,
+      );
     this.#count(changes, first);
     const policies = this.#index(view, changes, first);
     const rolesTouched = first || kinds.has('AccessRole') || policies.size > 0;
@@ -141,10 +150,7 @@ export class AccessModel {
   unheld(policy: Policy): readonly string[] {
     if (this.#view === undefined) return [];
     const { inventory } = this.#view;
-    const federated = (this.#store.list('FederatedTrustDomain') as readonly FederatedTrustDomain[]).map(
-      ({ spec }) => spec.trustDomain,
-    );
-    const findings = lintPrincipals(policy, inventory, federated);
+    const findings = lintPrincipals(policy, inventory, this.#federated);
     return [...new Set(findings.map(({ rule, message }) => `rule "${rule ?? ''}": ${message}`))];
   }
 
@@ -224,12 +230,17 @@ export class AccessModel {
 
   /** Indexes the policies; returns those that are other than before. */
   #index({ policies }: AccessView, changes: readonly StoreChange[], first: boolean): ReadonlySet<PolicyKey> {
-    const before = this.#policies;
-    const now = new Map(policies.policies.map((one) => [`${one.ref.kind}/${policyName(one.ref)}`, one]));
-    this.#policies = now;
+    const { removed, added } = changedPolicies(this.#compiled, policies.policies);
+    this.#compiled = policies.policies;
     const touched = new Set<PolicyKey>();
-    for (const [key, policy] of now) if (before.get(key) !== policy) touched.add(key);
-    for (const key of before.keys()) if (!now.has(key)) touched.add(key);
+    for (const policy of removed) {
+      touched.add(keyOfPolicy(policy));
+      this.#policies.delete(keyOfPolicy(policy));
+    }
+    for (const policy of added) {
+      touched.add(keyOfPolicy(policy));
+      this.#policies.set(keyOfPolicy(policy), policy);
+    }
     const seen = first
       ? [...POLICY_KINDS, 'AccessRole'].flatMap((kind) =>
           this.#store.list(kind).map((after) => ({ kind, key: keyOf(after), after })),
@@ -243,6 +254,8 @@ export class AccessModel {
     return touched;
   }
 }
+
+const keyOfPolicy = ({ ref }: Policy): PolicyKey => `${ref.kind}/${policyName(ref)}`;
 
 function keyOf({ metadata }: NonNullable<StoreChange['after']>): string {
   return metadata.namespace === undefined ? metadata.name : `${metadata.namespace}/${metadata.name}`;
