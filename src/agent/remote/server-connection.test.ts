@@ -162,7 +162,7 @@ describe('an agent’s own SVID', () => {
     await w.clock.advance(26 * MINUTE);
     expect(signed).toHaveLength(1);
     await w.clock.advance(8 * MINUTE);
-    await advancing('a renewal', () => signed.length === 2);
+    await advancing('a renewal', () => signed.length >= 2);
     expect(w.reviewed).toBe(1);
     // Long after the first one is over.
     await w.clock.advance(40 * MINUTE);
@@ -182,7 +182,7 @@ describe('an agent’s own SVID', () => {
     w.reviews.delete(tokens[0] ?? '');
     tokens.push('header.rotated.signature');
     await w.clock.advance(34 * MINUTE);
-    await advancing('a new SVID', () => signed.length === 2);
+    await advancing('a new SVID', () => signed.length >= 2);
     expect(w.reviewed).toBe(2);
     expect(w.log.all.join('\n')).toContain('proves itself anew');
     expect(w.log.all.join('\n')).not.toContain('rotated');
@@ -199,7 +199,7 @@ describe('an agent’s own SVID', () => {
     await w.clock.advance(40 * MINUTE);
     expect(signed).toHaveLength(1);
     proxy.heal();
-    await advancing('a new SVID', () => signed.length === 2);
+    await advancing('a new SVID', () => signed.length >= 2);
     expect(w.reviewed).toBe(2);
     await worksAgain(connection);
   });
@@ -249,7 +249,7 @@ describe('the server that an agent talks to', () => {
     await w.clock.advance(0);
     await w.ca.revoke('x509', old);
     await w.clock.advance(61 * MINUTE);
-    await advancing('a new SVID', () => signed.length === 2);
+    await advancing('a new SVID', () => signed.length >= 2);
     expect(signed[1]?.authorityId).not.toBe(old);
     await worksAgain(connection);
   });
