@@ -7,6 +7,7 @@ import type { EventRecorder } from '../controller-events.js';
 import type { AccessModel } from './access-model.js';
 import { referenceTo, type MeshObjects } from './mesh-objects.js';
 import type { MeshRendering } from './mesh-rendering.js';
+import type { MeshChoice } from './meshes.js';
 import { policyStatus } from './policy-status.js';
 import { roleStatus } from './role-status.js';
 
@@ -18,8 +19,8 @@ export interface AccessStatusesOptions {
   readonly objects: Pick<MeshObjects, 'isPending' | 'failuresOf'>;
   readonly events: EventRecorder;
   readonly clock: Clock;
-  /** Why some mesh cannot be rendered for. */
-  readonly meshProblems: () => readonly string[];
+  /** Why some mesh cannot be rendered for, and which is there and is not. */
+  readonly meshProblems: () => Pick<MeshChoice, 'problems' | 'withheld'>;
 }
 
 /** Pods come and go; people look at how many there are far less often. Milliseconds. */
@@ -68,15 +69,18 @@ export class AccessStatuses {
     const policy = model.policy(id);
     const generation = model.generation(id);
     if (policy === undefined || generation === undefined || objects.isPending(id)) return undefined;
-    const meshes = [...renderings.values()].map((rendering) => ({
+    // In an order that does not depend on which mesh came first.
+    const inOrder = [...renderings].sort(([a], [b]) => (a < b ? -1 : 1));
+    const meshes = inOrder.map(([, rendering]) => ({
       mesh: rendering.mesh.name,
       verdicts: rendering.verdictsOf(id),
       objects: rendering.desired.countOf(id),
       failures: objects.failuresOf(rendering, id),
     }));
+    const { problems, withheld } = meshProblems();
     return policyStatus(
       {
-        ...{ policy, generation, meshes, meshProblems: meshProblems() },
+        ...{ policy, generation, meshes, withheld, meshProblems: problems },
         roleProblems: model.roleProblems(id),
         pods: model.pods(policy),
         unheld: model.unheld(policy),

@@ -454,6 +454,29 @@ describe('statuses', () => {
     expect(ready(store, 'payments/access')).toMatch(/^False MeshMissing: .*did you mean istio\?; .*linkerd/);
   });
 
+  it('ask first where a mesh would close the whole cluster', async () => {
+    const store = payments();
+    const objects = new FakeObjects();
+    const { clock, kinds } = start(store, objects, served('cilium'));
+    await pass(clock);
+    expect(objects.calls).toEqual([]);
+    expect(ready(store, 'payments/access')).toMatch(
+      /^False MeshNotAsked: not rendered for cilium: .*DNS too/,
+    );
+    kinds.set(served('cilium', 'istio'));
+    await pass(clock);
+    expect(ready(store, 'payments/access')).toMatch(
+      /^True Compiled: .*istio \(exact\); not rendered for cil/,
+    );
+    store.put(trustDomain({ meshes: ['cilium'] }));
+    await pass(clock);
+    expect(objects.names()).toContain('CiliumClusterwideNetworkPolicy /default-deny');
+    store.put(trustDomain({ defaultAction: 'Allow' }));
+    await pass(clock);
+    expect(ready(store, 'payments/access')).toMatch(/^True Compiled: .*cilium.*, istio/);
+    expect(objects.names().filter((name) => name.includes('default-deny'))).toEqual([]);
+  });
+
   it('are tried again when they could not be written', async () => {
     const store = payments();
     store.failWrites = 3;

@@ -67,6 +67,8 @@ class AccessController implements Controller {
   readonly #zones = new ZoneClock();
   readonly #renderings = new Map<string, MeshRendering>();
   #problems: readonly string[] = [];
+  /** Meshes that are there and not rendered for, with why. */
+  #withheld: readonly string[] = [];
   /** Changes that are not read yet, by object; those of before are kept where several came. */
   #changes = new Map<string, StoreChange>();
   #timer: { readonly timer: Timer; readonly due: number } | undefined;
@@ -101,7 +103,7 @@ class AccessController implements Controller {
     this.#statuses = new AccessStatuses({
       ...{ model: this.#model, store, renderings: this.#renderings, objects: this.#objects },
       ...{ events: options.events, clock },
-      meshProblems: () => this.#problems,
+      meshProblems: () => ({ problems: this.#problems, withheld: this.#withheld }),
     });
   }
 
@@ -210,7 +212,7 @@ class AccessController implements Controller {
     const touched = this.#model.update(first ? [] : changes);
     const { view, settings } = this.#model;
     if (types === undefined || view === undefined || settings === undefined) return;
-    const choice = chooseMeshes(this.#model.meshes, types);
+    const choice = chooseMeshes(this.#model.meshes, types, settings.defaultAction);
     const otherMeshes = this.#choose(choice.meshes);
     const problems = [...choice.problems];
     const now = clock.now();
@@ -222,8 +224,10 @@ class AccessController implements Controller {
     };
     for (const rendering of this.#renderings.values())
       for (const key of this.#render(rendering, context, changes.length > 0, problems)) policies.add(key);
-    const otherProblems = problems.join() !== this.#problems.join();
+    const otherProblems =
+      problems.join() !== this.#problems.join() || choice.withheld.join() !== this.#withheld.join();
     this.#problems = problems;
+    this.#withheld = choice.withheld;
     const everything = this.#time === undefined || otherMeshes || otherProblems;
     this.#time = now;
     this.#tellTouched({ ...touched, policies }, everything);

@@ -20,6 +20,11 @@ export interface Mesh {
   readonly kinds: readonly [AppliedKind, ...AppliedKind[]];
   /** Rendered only where it is asked for by name: every cluster serves its kinds. */
   readonly onlyIfAsked?: true;
+  /**
+   * Where nothing is allowed unless said, it closes every pod of the cluster, those of DNS and of Signet itself too: then it
+   * is rendered only where it is asked for by name.
+   */
+  readonly closesCluster?: true;
   /** Any change renders all of it, so changes are gathered for a while. */
   readonly slow?: true;
   /**
@@ -57,6 +62,7 @@ export const MESHES: readonly Mesh[] = [
       kind('cilium.io', 'CiliumNetworkPolicy', 'v2'),
       kind('cilium.io', 'CiliumClusterwideNetworkPolicy', 'v2'),
     ],
+    closesCluster: true,
   },
   {
     name: 'linkerd',
@@ -101,11 +107,22 @@ export interface MeshChoice {
   readonly meshes: readonly Mesh[];
   /** What was asked for and cannot be, each with the fix. */
   readonly problems: readonly string[];
+  /** What the cluster has and is not rendered for, each with how it is. */
+  readonly withheld: readonly string[];
 }
 
 /** The meshes that the TrustDomain names; those that the cluster has, unless it names any. */
-export function chooseMeshes(asked: readonly string[] | undefined, served: ServedTypes): MeshChoice {
-  if (asked === undefined) return { meshes: MESHES.filter((mesh) => isThere(mesh, served)), problems: [] };
+export function chooseMeshes(
+  asked: readonly string[] | undefined,
+  served: ServedTypes,
+  defaultAction: 'Allow' | 'Deny',
+): MeshChoice {
+  if (asked === undefined) {
+    const there = MESHES.filter((mesh) => isThere(mesh, served));
+    const meshes = there.filter(({ closesCluster }) => defaultAction === 'Allow' || closesCluster !== true);
+    const withheld = there.filter((mesh) => !meshes.includes(mesh)).map(({ name }) => withholding(name));
+    return { meshes, problems: [], withheld };
+  }
   const problems: string[] = [];
   const meshes = [...new Set(asked)].flatMap((name) => {
     const mesh = MESHES.find((one) => one.name === name);
@@ -113,13 +130,17 @@ export function chooseMeshes(asked: readonly string[] | undefined, served: Serve
     problems.push(mesh === undefined ? unknown(name) : missing(mesh, served));
     return [];
   });
-  return { meshes, problems };
+  return { meshes, problems, withheld: [] };
 }
 
 const isThere = (mesh: Mesh, served: ServedTypes): boolean => mesh.onlyIfAsked !== true && has(mesh, served);
 
 function has({ kinds: [first] }: Mesh, served: ServedTypes): boolean {
   return first.versions.some((version) => served.find(first.group, first.kind, version) !== undefined);
+}
+
+function withholding(name: string): string {
+  return `not rendered for ${name}: where nothing is allowed unless said it would close every pod, those of DNS too; allow these, and name ${name} in spec.meshes of the TrustDomain`;
 }
 
 function unknown(name: string): string {

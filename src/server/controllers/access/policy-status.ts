@@ -22,6 +22,8 @@ export interface PolicyFacts {
   readonly meshes: readonly MeshFacts[];
   /** Why some mesh cannot be rendered for at all. */
   readonly meshProblems: readonly string[];
+  /** Meshes that are there and not rendered for, with why. */
+  readonly withheld: readonly string[];
   /** Roles that its rules grant and that there are not, or that nobody can make sense of. */
   readonly roleProblems: readonly string[];
   readonly pods: number;
@@ -79,17 +81,18 @@ function someTargets(targets: readonly string[]): string {
   return targets.slice(0, most).join(', ') + (more > 0 ? ` and ${more} more` : '');
 }
 
-function judge({ policy, meshes, meshProblems, roleProblems }: PolicyFacts, now: number): Verdict {
+function judge({ policy, meshes, meshProblems, withheld, roleProblems }: PolicyFacts, now: number): Verdict {
   const failures = meshes.flatMap((one) => one.failures);
   return (
     broken(policy) ??
     notThere(meshProblems) ??
+    notAsked(meshes, withheld) ??
     notApplied(failures) ??
     outOfTime(policy, now) ??
     withoutRoles(roleProblems) ?? {
       status: 'True',
       reason: policy.mode === 'Audit' ? 'Audited' : 'Compiled',
-      message: standing(policy, meshes),
+      message: [standing(policy, meshes), ...withheld].join('; '),
     }
   );
 }
@@ -104,6 +107,12 @@ function broken({ problems, mode }: Policy): Verdict | undefined {
 function notThere(problems: readonly string[]): Verdict | undefined {
   if (problems.length === 0) return undefined;
   return { status: 'False', reason: 'MeshMissing', message: some(problems, MOST_TOLD) };
+}
+
+/** Where another mesh says the policy, that is enough. */
+function notAsked(meshes: readonly MeshFacts[], withheld: readonly string[]): Verdict | undefined {
+  if (meshes.length > 0 || withheld.length === 0) return undefined;
+  return { status: 'False', reason: 'MeshNotAsked', message: some(withheld, MOST_TOLD) };
 }
 
 /** In words for programs, the one that needs somebody first. */
