@@ -14,7 +14,7 @@ import type { AppliedMirror, MirroredObject } from './applied-mirror.js';
 import { failure, type ApplyFailure } from './applied-report.js';
 import type { Discovery } from './discovery.js';
 import { keyOf } from './kind-table.js';
-import type { ObjectWriter } from './object-writer.js';
+import { isOfOlderCrd, type ObjectWriter } from './object-writer.js';
 import { missingRule } from './rbac.js';
 import type { ResourceType } from './resource-type.js';
 import type { ApiObject } from './watch.js';
@@ -146,7 +146,9 @@ export class AppliedWriter {
   }
 
   #failureOf(thrown: unknown, type: ResourceType, id: string): ApplyFailure {
-    const { code, message } = ApiError.from(thrown);
+    const error = ApiError.from(thrown);
+    const { code, message } = error;
+    if (isOfOlderCrd(error)) return failure(id, 'Refused', message, false);
     if (message.includes('is being terminated') || /namespaces "[^"]*" not found/.test(message))
       return failure(id, 'NamespaceGone', message, false);
     if (code === 'ApiNotFound') {

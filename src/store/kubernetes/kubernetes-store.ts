@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import type { Clock } from '../../lib/clock.js';
 import { BugError, SignetError } from '../../lib/errors.js';
 import type { Logger } from '../../lib/logger.js';
@@ -7,10 +8,12 @@ import { SIGNET_GROUP } from '../../resources/meta.js';
 import type { Store, StoreChange, StoredObject } from '../store.js';
 import type { KubernetesApi } from './api.js';
 import { ApiError } from './api-error.js';
+import { contains } from './applied-content.js';
 import { KindTable } from './kind-table.js';
-import type { ObjectWriter } from './object-writer.js';
+import { statusOf } from './object-status.js';
+import { isOfOlderCrd, type ObjectWriter } from './object-writer.js';
 import { runReflector, type ReflectorStep } from './reflector.js';
-import type { ObjectRef, ResourceType } from './resource-type.js';
+import type { ResourceType } from './resource-type.js';
 import { trimObject } from './trim.js';
 import type { ApiObject } from './watch.js';
 
@@ -59,6 +62,7 @@ class Mirror implements KubernetesStore {
   readonly #tables: ReadonlyMap<string, KindTable>;
   readonly #types: ReadonlyMap<string, ResourceType>;
   readonly #waiting: Set<string>;
+  readonly #complained = new Set<string>();
   readonly #subscribers = new Set<(changes: readonly StoreChange[]) => void>();
 
   constructor(options: KubernetesStoreOptions) {
@@ -131,15 +135,37 @@ class Mirror implements KubernetesStore {
     const given = withoutUndefined(status);
     if (table.hasStatus(key, given)) return;
     try {
-      const { uid, namespace = '', name } = object.metadata;
-      const ref: ObjectRef = { namespace, name };
-      table.wrote(key, given, await this.#options.writer.applyStatus(type, ref, uid, status));
+      const answer = await this.#write(type, { ...object, status: table.status(key) } as ApiObject, given);
+      if (!isDeepStrictEqual(given, statusOf(answer))) this.#complainOfCrd(kind);
+      table.wrote(key, given, answer);
     } catch (thrown) {
       const error = ApiError.from(thrown);
       // Gone, or another object of the same name by now, which will be looked at in its turn.
       if (error.code === 'ApiNotFound' || error.code === 'ApiConflict') return;
       throw error;
     }
+  }
+
+  async #write(type: ResourceType, object: ApiObject, status: unknown): Promise<ApiObject> {
+    const { writer } = this.#options;
+    const { uid, namespace = '', name } = object.metadata;
+    try {
+      const answer = await writer.applyStatus(type, { namespace, name }, uid, status);
+      // Others may have added to it, but the status is ours as a whole.
+      return contains(status, statusOf(answer)) ? answer : await writer.replaceStatus(type, answer, status);
+    } catch (thrown) {
+      if (!isOfOlderCrd(ApiError.from(thrown))) throw thrown;
+      return writer.replaceStatus(type, object, status);
+    }
+  }
+
+  /** Once. */
+  #complainOfCrd(kind: string): void {
+    if (this.#complained.has(kind)) return;
+    this.#complained.add(kind);
+    this.#options.logger.warn(
+      `the CRD of ${kind} does not know all that is said in its status; install the CRDs of this version of Signet (kubectl apply -f crds/)`,
+    );
   }
 
   #table(kind: string): KindTable {

@@ -1,5 +1,6 @@
 import type { KubernetesApi } from './api.js';
 import { ApiError } from './api-error.js';
+import { statusOf } from './object-status.js';
 import {
   apiVersionOf,
   collectionPath,
@@ -31,6 +32,12 @@ export interface ObjectWriter {
   apply(type: ResourceType, object: AppliedObject): Promise<ApiObject>;
   /** The same for the status of an object that exists. `ApiConflict` when it has another uid by now. */
   applyStatus(type: ResourceType, ref: ObjectRef, uid: string, status: unknown): Promise<ApiObject>;
+  /**
+   * Makes this the whole status of an object that has been read, also what others have written there. Fields that the CRD
+   * does not know, because it is older, are left out by the API server, which refuses to apply them. `ApiConflict` when it
+   * has another uid by now.
+   */
+  replaceStatus(type: ResourceType, object: ApiObject, status: unknown): Promise<ApiObject>;
   /** `ApiNotFound` when there is none. */
   get(type: ResourceType, ref: ObjectRef): Promise<ApiObject>;
   /** `ApiConflict` when it exists already. */
@@ -52,6 +59,11 @@ export interface ObjectWriterOptions {
 }
 
 const APPLY = 'application/apply-patch+yaml';
+
+/** Whether an apply was refused since the CRD does not know all fields of it: it is older than we are. */
+export function isOfOlderCrd(error: ApiError): boolean {
+  return error.message.includes('field not declared in schema');
+}
 
 export function createObjectWriter({ api, fieldManager }: ObjectWriterOptions): ObjectWriter {
   const apply = async (
@@ -75,6 +87,17 @@ export function createObjectWriter({ api, fieldManager }: ObjectWriterOptions): 
     apply: (type, object) => apply(type, refOf(object), object),
     applyStatus: (type, ref, uid, status) =>
       apply(type, ref, { metadata: { ...metadataOf(ref), uid }, status }, 'status'),
+    async replaceStatus(type, object, status) {
+      const path = objectPath(type, refOf(object), 'status');
+      const { uid } = object.metadata;
+      const contentType = 'application/merge-patch+json';
+      // The right to patch is enough.
+      const body = { metadata: { uid }, status: mergePatch(statusOf(object), status) };
+      return written(
+        await api.send({ method: 'PATCH', path, query: { fieldManager }, contentType, body }),
+        path,
+      );
+    },
     async get(type, ref) {
       const path = objectPath(type, ref);
       return written(await api.send({ method: 'GET', path }), path);
@@ -109,6 +132,20 @@ export function createObjectWriter({ api, fieldManager }: ObjectWriterOptions): 
       }
     },
   };
+}
+
+/** What makes the one value the other (RFC 7396): null takes a field away. */
+function mergePatch(from: unknown, to: unknown): unknown {
+  if (!isFields(from) || !isFields(to)) return to;
+  const gone = Object.keys(from).filter((name) => to[name] === undefined);
+  return {
+    ...Object.fromEntries(gone.map((name) => [name, null])),
+    ...Object.fromEntries(Object.entries(to).map(([name, value]) => [name, mergePatch(from[name], value)])),
+  };
+}
+
+function isFields(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 function refOf({ metadata }: AppliedObject): ObjectRef {
