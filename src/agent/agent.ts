@@ -128,6 +128,7 @@ export function createAgent(options: AgentOptions): Agent {
   const takeBundles = (update: BundleUpdate): void => {
     bundles.apply(update);
     x509.taint(update.taintedX509);
+    x509.revoke(update.revokedSerials ?? []);
     jwt.taint(update.taintedJwt);
     views.allChanged();
   };

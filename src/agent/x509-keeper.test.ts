@@ -298,3 +298,25 @@ async function waitReal(holds: () => boolean): Promise<void> {
     await settle();
   }
 }
+
+describe('an SVID that is revoked by its serial number', () => {
+  it('is served no more, and another takes its place; nothing else changes', async () => {
+    const keeper = keep();
+    add(keeper, podRegistration('web'), podRegistration('other'));
+    await until(() => keeper.stats().svids === 2);
+    const [web, other] = [keeper.svid('web/id'), keeper.svid('other/id')];
+    const batches = api.x509Batches.length;
+    changes = [];
+    keeper.revoke([web?.serial ?? '']);
+    expect(keeper.svid('web/id')).toBeUndefined();
+    expect(changes).toEqual(['web/id']);
+    await until(() => keeper.stats().svids === 2);
+    expect(keeper.svid('web/id')?.serial).not.toBe(web?.serial);
+    expect(keeper.svid('other/id')).toBe(other);
+    expect(api.x509Batches.slice(batches)).toEqual([['web/id']]);
+    // Told again, as with every bundle: it is gone already.
+    keeper.revoke([web?.serial ?? '']);
+    await pass(1_000);
+    expect(api.x509Batches).toHaveLength(batches + 1);
+  });
+});

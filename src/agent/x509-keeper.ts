@@ -158,6 +158,20 @@ export class X509Keeper {
     this.#look();
   }
 
+  /** SVIDs that are served no more from here on, by serial number (lower-case hex): each is signed anew. */
+  revoke(serials: readonly string[]): void {
+    const revoked = new Set(serials);
+    if (revoked.size === 0) return;
+    for (const [id, entry] of this.#entries) {
+      if (entry.svid === undefined || !revoked.has(entry.svid.serial)) continue;
+      this.#setSvid(entry, undefined);
+      this.#queue.add(id, Priority.RealTime, true);
+      this.#options.logger.warn('an X.509-SVID is revoked; another is signed', { registration: id });
+      this.#options.onChange(entry.registration);
+    }
+    this.#schedule();
+  }
+
   /** Numbers for health and metrics. */
   stats(): {
     registrations: number;

@@ -12,6 +12,9 @@ import type { Metrics } from '../operate/metrics/metrics.js';
 import { createRpcServer, type RpcServer } from '../rpc/server.js';
 import { nodeService, peerService } from '../rpc/services.js';
 import { createFederation } from '../server/federation.js';
+import { openRevocationBook } from '../server/controllers/revocation/book.js';
+import { revokedText } from '../server/controllers/revocation/revocations.js';
+import { trustedRegistrations } from '../server/controllers/revocation/trusted-registrations.js';
 import type { PodCertificateControllerOptions } from '../server/controllers/pod-certificates/controller.js';
 import { createNodeApi } from '../server/node-api.js';
 import { followAgentPods } from '../server/node-service/agent-pods.js';
@@ -79,7 +82,9 @@ export function composeNodeService(parts: NodeServiceParts): NodeService {
   const federation = createFederation({
     ...{ store: statuses, trustDomain: settings.name, parseBundle: parseBundleDocument, clock, logger },
   });
-  const { registrations } = controller;
+  const revocations = openRevocationBook(store, clock);
+  const { inForce } = revocations;
+  const registrations = trustedRegistrations(controller.registrations, inForce, (uid) => index.forPod(uid));
   const signing = createSigningService({ ca, registrations, logger });
   const counted = createNodeMetrics(metrics, clock);
   const agentPods = followAgentPods(store, agentServiceAccount);
@@ -97,6 +102,10 @@ export function composeNodeService(parts: NodeServiceParts): NodeService {
     nodeService,
     nodeServiceHandlers({
       ...{ ca, clock, logger, agentTtlSeconds: settings.ttlSeconds.x509Svid, stopping: stopping.signal },
+      revokedBecause(spiffeId) {
+        const revocation = inForce.value.ofId(spiffeId);
+        return revocation === undefined ? undefined : revokedText(revocation);
+      },
       hasAgent: (nodeName) => agentPods.on(nodeName),
       held: (nodeName, svids) => controller.svids.held(nodeName, svids),
       attest: counted.attest(attest),
@@ -105,6 +114,7 @@ export function composeNodeService(parts: NodeServiceParts): NodeService {
           nodeName,
           createNodeApi({
             ...{ registrations, signing, ca, federation: federation.bundles, nodeName },
+            revokedSerials: revocations.serials,
             issued: (svid) => controller.svids.note(svid),
           }),
         ),
@@ -125,7 +135,7 @@ export function composeNodeService(parts: NodeServiceParts): NodeService {
         const pod = object?.metadata.uid === podUid ? podFacts(object) : undefined;
         return {
           pod,
-          registrations: index.forPod(podUid),
+          registrations: index.forPod(podUid).filter((one) => inForce.value.of(one) === undefined),
           explanation: registrations.explainPod(podUid),
         };
       },
@@ -150,6 +160,7 @@ export function composeNodeService(parts: NodeServiceParts): NodeService {
       await server.close();
       await federation.close();
       await controller.close();
+      revocations.close();
     },
   };
 }

@@ -11,6 +11,7 @@ import {
   createPodCertificateController,
   type PodCertificateControllerOptions,
 } from '../server/controllers/pod-certificates/controller.js';
+import { createRevocationController } from '../server/controllers/revocation/controller.js';
 import { createTrustDomainController } from '../server/controllers/trust-domain/controller.js';
 import type { KubernetesApi } from '../store/kubernetes/api.js';
 import { createAppliedSet } from '../store/kubernetes/applied-set.js';
@@ -88,6 +89,12 @@ export function leadPublishing(
           configMapName: parts.bundleConfigMap,
         }),
       );
+    }),
+  );
+  closing(
+    controllers.lead('revocations', (observe) => {
+      const { store, clock, random, logger } = parts;
+      return createRevocationController({ store, ca, clock, random, logger, observe });
     }),
   );
   closing(

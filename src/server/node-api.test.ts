@@ -8,7 +8,7 @@ import type { TrustBundle } from '../identity/spiffe/bundle.js';
 import { silentLogger } from '../lib/logger.js';
 import { WatchedValue } from '../lib/watched.js';
 import { MAX_SIGN_BATCH, type NodeApi, type SignedX509, type SyncUpdate } from '../rpc/node-api.js';
-import { createNodeApi, type NodeSigning } from './node-api.js';
+import { createNodeApi, type NodeApiOptions, type NodeSigning } from './node-api.js';
 import { createRegistrationController, type RegistrationController } from './registrations.js';
 
 const bundleOf = (trustDomain: string, sequence = 1): TrustBundle => ({
@@ -29,6 +29,7 @@ const signed: SignedX509 = {
 let store: MemoryStore;
 let controller: RegistrationController;
 let api: NodeApi;
+let options: NodeApiOptions;
 let asked: string[];
 let issued: [string, number][];
 let stop: AbortController;
@@ -61,14 +62,15 @@ function start(synced = true): void {
         keyId: 'k',
       })),
   };
-  api = createNodeApi({
+  options = {
     registrations: controller.registrations,
     signing,
     ca: { bundle, taints },
     federation,
     nodeName: 'node-1',
     issued: ({ registrationId, notAfter }) => issued.push([registrationId, notAfter]),
-  });
+  };
+  api = createNodeApi(options);
 }
 
 beforeEach(() => {
@@ -193,6 +195,18 @@ describe('bundles', () => {
     stop.abort();
     expect((await next).done).toBe(true);
     expect([bundle.watchers, taints.watchers, federation.watchers]).toEqual([0, 0, 0]);
+  });
+});
+
+describe('revoked serial numbers', () => {
+  it('are told with the bundles, at first and when they change', async () => {
+    const revokedSerials = new WatchedValue<readonly string[]>(['a1']);
+    const other = createNodeApi({ ...options, revokedSerials });
+    const stream = other.bundles(stop.signal)[Symbol.asyncIterator]();
+    expect((await stream.next()).value).toMatchObject({ revokedSerials: ['a1'] });
+    const next = stream.next();
+    revokedSerials.set(['a1', 'b2']);
+    expect((await next).value).toMatchObject({ revokedSerials: ['a1', 'b2'] });
   });
 });
 

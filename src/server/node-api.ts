@@ -33,6 +33,8 @@ export interface NodeApiOptions {
     readonly taints: Watched<{ readonly x509: readonly string[]; readonly jwt: readonly string[] }>;
   };
   readonly federation: Watched<readonly TrustBundle[]>;
+  /** Serial numbers of X.509-SVIDs that are revoked, lower-case hex; none unless given. */
+  readonly revokedSerials?: Watched<readonly string[]>;
   /** The node whose agent calls: it sees and signs for nothing else. */
   readonly nodeName: string;
   /** Told of each X.509-SVID that is signed: for the status of the identity. */
@@ -167,25 +169,30 @@ class SyncSource implements StateSource<SyncUpdate> {
 /** The newest update of each CA: all streams are given the same object, so that it can be written out once for all. */
 const newest = new WeakMap<NodeApiOptions['ca'], BundleUpdate>();
 
-function bundlesNow({ ca, federation }: NodeApiOptions): BundleUpdate {
+function bundlesNow({ ca, federation, revokedSerials: serials }: NodeApiOptions): BundleUpdate {
   const own = ca.bundle.value;
   const federated = federation.value;
   const { x509: taintedX509, jwt: taintedJwt } = ca.taints.value;
+  const revokedSerials = serials?.value;
   const known = newest.get(ca);
   if (
     known?.own === own &&
     known.federated === federated &&
     known.taintedX509 === taintedX509 &&
-    known.taintedJwt === taintedJwt
+    known.taintedJwt === taintedJwt &&
+    known.revokedSerials === revokedSerials
   )
     return known;
-  const update = { own, federated, taintedX509, taintedJwt };
+  const update = {
+    ...{ own, federated, taintedX509, taintedJwt },
+    ...(revokedSerials === undefined ? {} : { revokedSerials }),
+  };
   newest.set(ca, update);
   return update;
 }
 
 function bundleSource(options: NodeApiOptions): StateSource<BundleUpdate> {
-  const { ca, federation } = options;
+  const { ca, federation, revokedSerials } = options;
   let dirty = true;
   return {
     subscribe(wake) {
@@ -193,7 +200,12 @@ function bundleSource(options: NodeApiOptions): StateSource<BundleUpdate> {
         dirty = true;
         wake();
       };
-      const ends = [ca.bundle.watch(changed), ca.taints.watch(changed), federation.watch(changed)];
+      const ends = [
+        ca.bundle.watch(changed),
+        ca.taints.watch(changed),
+        federation.watch(changed),
+        ...(revokedSerials === undefined ? [] : [revokedSerials.watch(changed)]),
+      ];
       return () => ends.forEach((end) => end());
     },
     take() {

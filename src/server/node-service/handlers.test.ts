@@ -328,3 +328,31 @@ describe('a replica that stops', () => {
     await settle();
   });
 });
+
+describe('an agent whose SPIFFE ID is revoked', () => {
+  it('gets nothing any more, neither by its SVID nor by its token, and the others go on', async () => {
+    const revoked = new Set<string>();
+    replica = await w.replica({
+      revokedBecause: (id) => (revoked.has(id) ? 'it is revoked by Revocation n1: stolen' : undefined),
+    });
+    const token = w.agentPod('n1');
+    const agent = await agentOf('n1');
+    const other = await agentOf('n2');
+    const updates = agent.sync({ held: [] })[Symbol.asyncIterator]();
+    await updates.next();
+    revoked.add('spiffe://example.org/signet/agent/n1');
+    const refusal = { status: 'PermissionDenied', message: expect.stringContaining('Revocation n1: stolen') };
+    await expect(agent.signX509({ requests: [] })).rejects.toMatchObject(refusal);
+    await expect(agent.renew({ csr: await csr() })).rejects.toMatchObject(refusal);
+    await expect(
+      dial()
+        .client(nodeService)
+        .attestAgent({ token, csr: await csr() }),
+    ).rejects.toMatchObject(refusal);
+    // What it listens to ends with the next thing that it would have been told.
+    const next = updates.next();
+    w.store.put(aWorkloadIdentity('late'), aPodObject('late', { nodeName: 'n1' }));
+    await expect(next).rejects.toMatchObject(refusal);
+    expect(await other.signX509({ requests: [] })).toEqual({ results: [] });
+  });
+});

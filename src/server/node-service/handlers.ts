@@ -36,6 +36,8 @@ export interface NodeServiceOptions {
   readonly attest: (token: string) => Promise<AttestedAgent>;
   /** Whether an agent's pod is on this node now: an agent without one is renewed no more. */
   readonly hasAgent: (nodeName: string) => boolean;
+  /** Why an agent is not trusted any more, by its SPIFFE ID; nobody is distrusted unless said. */
+  readonly revokedBecause?: (spiffeId: string) => string | undefined;
   /** What a node may see and have signed. */
   readonly nodeApi: (nodeName: string) => NodeApi;
   readonly agentTtlSeconds: number;
@@ -71,6 +73,12 @@ export function nodeServiceHandlers(options: NodeServiceOptions): NodeServiceHan
     return made;
   };
 
+  const requireTrusted = (spiffeId: string): void => {
+    const why = options.revokedBecause?.(spiffeId);
+    if (why !== undefined)
+      throw new StatusError('PermissionDenied', `${spiffeId}: ${why}`, { code: 'AgentRevoked' });
+  };
+
   const nodeOf = ({ peer }: CallContext): string => {
     if (peer.spiffeId === undefined) {
       throw new StatusError(
@@ -82,6 +90,7 @@ export function nodeServiceHandlers(options: NodeServiceOptions): NodeServiceHan
       );
     }
     const nodeName = nodeOfAgent(peer.spiffeId, ca.trustDomain);
+    requireTrusted(peer.spiffeId.uri);
     if (nodeName !== undefined) return nodeName;
     throw new StatusError('PermissionDenied', `${peer.spiffeId.uri} is not the SPIFFE ID of an agent`, {
       code: 'NotAnAgent',
@@ -103,6 +112,7 @@ export function nodeServiceHandlers(options: NodeServiceOptions): NodeServiceHan
       throw new StatusError('PermissionDenied', `"${nodeName}" is no name of a node`, {
         code: 'NodeUnproven',
       });
+    requireTrusted(spiffeId.uri);
     const { spki } = parsedCsr(csr);
     const signed = await ca.signX509({ spki, spiffeId, dnsNames: [], ttlSeconds: options.agentTtlSeconds });
     return {
@@ -153,7 +163,12 @@ export function nodeServiceHandlers(options: NodeServiceOptions): NodeServiceHan
         options.held?.(nodeName, heldSvids(held));
         const updates = (signal: AbortSignal): AsyncIterable<SyncMessage> =>
           differences(held, nodeApi(nodeName).sync(signal));
-        await streamUntilStopped(updates, (part) => sink.write(part), context.signal, options.stopping);
+        const write = (part: SyncMessage): Promise<void> => {
+          // It may have been revoked since.
+          nodeOf(context);
+          return sink.write(part);
+        };
+        await streamUntilStopped(updates, write, context.signal, options.stopping);
       } finally {
         end();
       }
@@ -167,7 +182,10 @@ export function nodeServiceHandlers(options: NodeServiceOptions): NodeServiceHan
           nodeApi(nodeName).bundles(signal);
         await streamUntilStopped(
           updates,
-          (update) => sink.write(encodedOnce(update)),
+          (update) => {
+            nodeOf(context);
+            return sink.write(encodedOnce(update));
+          },
           context.signal,
           options.stopping,
         );

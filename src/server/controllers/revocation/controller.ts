@@ -1,0 +1,135 @@
+import type { CertificateAuthority } from '../../../identity/ca/certificate-authority.js';
+import type { Clock } from '../../../lib/clock.js';
+import { SignetError } from '../../../lib/errors.js';
+import type { Logger } from '../../../lib/logger.js';
+import type { Random } from '../../../lib/random.js';
+import type { Revocation, RevocationStatus } from '../../../resources/revocation.js';
+import type { Store } from '../../../store/store.js';
+import { rfc3339 } from '../../identity-status.js';
+import { createController, type Controller, type ReconcileOutcome } from '../controller.js';
+import { oneLine } from '../one-line.js';
+import { isInForce } from './revocations.js';
+
+/** What the controller is made of. */
+export interface RevocationControllerOptions {
+  readonly store: Store;
+  readonly ca: Pick<CertificateAuthority, 'authorities' | 'rotate' | 'taint' | 'revoke'>;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly logger: Logger;
+  readonly observe?: (outcome: ReconcileOutcome, seconds: number) => void;
+}
+
+const KIND = 'Revocation';
+
+interface Verdict {
+  readonly ok: boolean;
+  readonly reason: string;
+  readonly message: string;
+}
+
+/**
+ * Takes revoked authorities out of the bundle, and tells in the status of each Revocation what has become of it. All else
+ * every replica enforces by itself. For one term of leading: run it, then close it.
+ */
+export function createRevocationController(options: RevocationControllerOptions): {
+  readonly controller: Controller;
+  close(): void;
+} {
+  const { store, clock, logger } = options;
+
+  const reconcile = async (key: string): Promise<{ readonly requeueAfterMs: number } | undefined> => {
+    const revocation = store.get(KIND, key) as Revocation | undefined;
+    if (revocation === undefined) return undefined;
+    const now = clock.now();
+    const verdict = isInForce(revocation, now)
+      ? await enforce(revocation, options)
+      : { ok: false, reason: 'Over', message: `it ended at ${revocation.spec.until ?? ''}` };
+    const previous = store.status(KIND, key) as RevocationStatus | undefined;
+    if (previous?.effectiveFrom === undefined && verdict.ok)
+      logger.warn('revoked', { revocation: key, detail: verdict.message, reason: revocation.spec.reason });
+    await store.writeStatus(KIND, key, statusOf(revocation, verdict, previous, now));
+    const { until } = revocation.spec;
+    const left = until === undefined ? 0 : Date.parse(until) - now;
+    return left > 0 ? { requeueAfterMs: Math.min(left, 30_000) } : undefined;
+  };
+
+  const controller = createController({ ...options, name: 'revocations', reconcile, concurrency: 1 });
+  const unsubscribe = store.subscribe((changes) => {
+    for (const { kind, key, after } of changes)
+      if (kind === KIND && after !== undefined) controller.enqueue(key);
+  });
+  for (const { metadata } of store.list(KIND)) controller.enqueue(metadata.name);
+  return { controller, close: unsubscribe };
+}
+
+async function enforce(
+  { spec }: Revocation,
+  { ca }: Pick<RevocationControllerOptions, 'ca'>,
+): Promise<Verdict> {
+  const { spiffeID, pod, serialNumber, authorityID } = spec.subject;
+  const inForce = (message: string): Verdict => ({ ok: true, reason: 'InForce', message });
+  if (spiffeID !== undefined)
+    return inForce(`nothing is signed for ${spiffeID}, and agents drop what they hold`);
+  if (pod !== undefined)
+    return inForce(
+      `nothing is signed for pod ${pod.namespace}/${pod.name}, and its agent drops what it holds`,
+    );
+  if (serialNumber !== undefined)
+    return inForce('the agent that holds the SVID drops it, and has another one signed');
+  if (authorityID !== undefined) return revokeAuthority(authorityID, ca);
+  return {
+    ok: false,
+    reason: 'NotEnforced',
+    message: 'tokens, users and sessions are not revoked by this version; revoke them at their issuer',
+  };
+}
+
+/** An authority that signs has a successor first. */
+async function revokeAuthority(id: string, ca: RevocationControllerOptions['ca']): Promise<Verdict> {
+  const found = ca.authorities().find((one) => one.id === id);
+  if (found === undefined)
+    return {
+      ok: false,
+      reason: 'AuthorityNotFound',
+      message: 'no authority has this id; status.authorities of the TrustDomain says which there are',
+    };
+  const { kind } = found;
+  try {
+    if (found.slot !== 'old') await ca.rotate(kind);
+    const present = ca.authorities().find((one) => one.id === id);
+    if (present?.tainted === false) await ca.taint(kind, id);
+    if (present?.revoked === false) await ca.revoke(kind, id);
+  } catch (thrown) {
+    const { code, message } = SignetError.from(thrown);
+    // What only a change mends is told; all else is tried again.
+    if (code !== 'AuthorityRootShared') throw thrown;
+    return { ok: false, reason: code, message };
+  }
+  return {
+    ok: true,
+    reason: 'InForce',
+    message: `the ${kind} authority is out of the bundle, for good, and what it signed is replaced`,
+  };
+}
+
+function statusOf(
+  { metadata }: Revocation,
+  { ok, reason, message }: Verdict,
+  previous: RevocationStatus | undefined,
+  now: number,
+): RevocationStatus {
+  const status = ok ? 'True' : 'False';
+  const old = previous?.conditions?.find(({ type }) => type === 'Ready');
+  const effectiveFrom = previous?.effectiveFrom ?? (ok ? rfc3339(now) : undefined);
+  return {
+    conditions: [
+      {
+        ...{ type: 'Ready', status, reason, message: oneLine(message) },
+        lastTransitionTime: old?.status === status ? old.lastTransitionTime : rfc3339(now),
+        observedGeneration: metadata.generation,
+      },
+    ],
+    ...(effectiveFrom === undefined ? {} : { effectiveFrom }),
+  };
+}

@@ -1,0 +1,85 @@
+import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals';
+import type { RevocationStatus, RevokedSubject } from '../../src/resources/revocation.js';
+import { startControlPlane, type ControlPlane } from '../rig/control-plane.js';
+import * as rig from '../rig/rig.js';
+import {
+  create,
+  prepareCluster,
+  startClusterServer,
+  trustDomainStatusOf,
+  type ClusterServer,
+} from '../support/cluster-server.js';
+import { until } from '../support/until.js';
+
+const LONG = 120_000;
+const REVOCATIONS = '/apis/signet.dev/v1alpha1/revocations';
+
+(rig.isSkipped('kubernetes') ? describe.skip : describe)('revocations in a cluster', () => {
+  let plane: ControlPlane;
+  let server: ClusterServer | undefined;
+
+  beforeAll(async () => {
+    plane = await startControlPlane();
+    await prepareCluster(plane, 'cluster.test');
+  }, rig.rigTimeout);
+  afterEach(() => server?.stop());
+  afterAll(() => plane?.close());
+
+  const revoke = (name: string, subject: RevokedSubject, until?: string): Promise<void> =>
+    create(plane, REVOCATIONS, {
+      ...{ apiVersion: 'signet.dev/v1alpha1', kind: 'Revocation', metadata: { name } },
+      spec: { subject, reason: 'stolen', ...(until === undefined ? {} : { until }) },
+    });
+  const statusOf = async (name: string): Promise<RevocationStatus> =>
+    ((await plane.request('GET', `${REVOCATIONS}/${name}`)).body as { readonly status?: RevocationStatus })
+      .status ?? {};
+  const untilSaid = (name: string, reason: string): Promise<RevocationStatus> =>
+    until(`${name} is ${reason}`, async () => {
+      const status = await statusOf(name);
+      return status.conditions?.[0]?.reason === reason ? status : undefined;
+    });
+  const authoritiesOf = async (): Promise<readonly string[]> =>
+    ((await trustDomainStatusOf(plane)).authorities ?? []).map(
+      ({ id, kind, slot, revoked }) => `${kind} ${slot}${revoked ? ' revoked' : ''} ${id}`,
+    );
+
+  it(
+    'are told in their statuses: in force, over, or nothing that is enforced',
+    async () => {
+      server = startClusterServer(plane, 'a');
+      await server.ready;
+      await revoke('id', { spiffeID: 'spiffe://cluster.test/ns/shop/sa/app' });
+      await revoke('old', { serialNumber: 'a1' }, '2020-01-01T00:00:00Z');
+      await revoke(
+        'soon',
+        { pod: { namespace: 'shop', name: 'web' } },
+        new Date(Date.now() + 3_000).toISOString(),
+      );
+      await revoke('token', { token: { issuer: 'https://idp.example', id: 'x' } });
+      expect((await untilSaid('id', 'InForce')).effectiveFrom).toMatch(/Z$/);
+      expect((await untilSaid('old', 'Over')).effectiveFrom).toBeUndefined();
+      await untilSaid('token', 'NotEnforced');
+      expect((await untilSaid('soon', 'Over')).effectiveFrom).toBeDefined();
+    },
+    LONG,
+  );
+
+  it(
+    'take an authority out of the bundle, after another signs in its place',
+    async () => {
+      server = startClusterServer(plane, 'b');
+      await server.ready;
+      const active = await until('its authorities are told', async () => {
+        const { authorities = [] } = await trustDomainStatusOf(plane);
+        return authorities.find(({ kind, slot }) => kind === 'X509' && slot === 'Active')?.id;
+      });
+      await revoke('authority', { authorityID: active });
+      await untilSaid('authority', 'InForce');
+      await until('it is shown', async () => (await authoritiesOf()).includes(`X509 Old revoked ${active}`));
+      expect((await authoritiesOf()).filter((one) => one.startsWith('X509 Active'))).toHaveLength(1);
+      await revoke('nobody', { authorityID: 'nobody' });
+      await untilSaid('nobody', 'AuthorityNotFound');
+    },
+    LONG,
+  );
+});
