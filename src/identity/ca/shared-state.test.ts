@@ -184,6 +184,20 @@ describe('replicas that share their authorities', () => {
   });
 });
 
+describe('a state that is lost', () => {
+  it('keeps nobody from signing who holds it, and nobody makes another in its place', async () => {
+    const cluster = new Cluster();
+    const evidence = (): string | undefined => 'there were some';
+    const leader = await cluster.open();
+    const holder = await cluster.open({ follows: true, evidence });
+    cluster.record.content = undefined;
+    await expect(holder.follow()).rejects.toEqual(coded('JournalMissing'));
+    expect(await trusts(leader, holder, cluster.clock.now())).toBe(true);
+    await expect(holder.rotate('x509')).rejects.toEqual(coded('JournalMissing'));
+    expect(await trusts(leader, holder, cluster.clock.now())).toBe(true);
+  });
+});
+
 describe('a state that is not the next one', () => {
   it('is taken over when it was put back from a backup, whatever became of the former one', async () => {
     const cluster = new Cluster();
