@@ -1,5 +1,11 @@
 // The objects of an installation, as values: of deploy/, and of whatever else is made from the same source.
-import { MESH_RULES, SERVER_CLUSTER_RULES, SERVER_OWN_RULES, USER_ROLES } from './rbac.mjs';
+import {
+  MESH_RULES,
+  SERVER_CLUSTER_RULES,
+  SERVER_OWN_RULES,
+  SERVER_PUBLISHING_RULES,
+  USER_ROLES,
+} from './rbac.mjs';
 
 const RBAC = 'rbac.authorization.k8s.io';
 const AGENT_PORT = 8443;
@@ -87,7 +93,7 @@ function serverRbac(settings) {
   const metadata = { name, namespace: settings.namespace, labels: labels('server') };
   return [
     serviceAccount(name, 'server', settings),
-    clusterRole(name, 'server', SERVER_CLUSTER_RULES),
+    clusterRole(name, 'server', [...SERVER_CLUSTER_RULES, ...SERVER_PUBLISHING_RULES]),
     clusterBinding(name, 'server', name, settings),
     { apiVersion: `${RBAC}/v1`, kind: 'Role', metadata, rules: SERVER_OWN_RULES },
     {

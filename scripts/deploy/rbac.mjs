@@ -59,6 +59,61 @@ export const SERVER_CLUSTER_RULES = [
   },
 ];
 
+/** In the whole cluster, for what is published. */
+export const SERVER_PUBLISHING_RULES = [
+  {
+    why: 'The trust bundle in each namespace that asks for it. Deleted or edited ones are noticed by watching those that carry our label; a selector cannot be written here.',
+    apiGroups: [''],
+    resources: ['configmaps'],
+    verbs: ['list', 'watch'],
+  },
+  {
+    why: 'No other ConfigMap is touched: apply names what it creates.',
+    apiGroups: [''],
+    resources: ['configmaps'],
+    resourceNames: ['signet-bundle'],
+    verbs: ['get', 'create', 'patch', 'update', 'delete'],
+  },
+  {
+    why: 'The trust bundle as Kubernetes itself distributes it.',
+    apiGroups: ['certificates.k8s.io'],
+    resources: ['clustertrustbundles'],
+    verbs: ['list', 'watch'],
+  },
+  {
+    why: 'Its one object.',
+    apiGroups: ['certificates.k8s.io'],
+    resources: ['clustertrustbundles'],
+    resourceNames: ['signet.dev:workload:bundle'],
+    verbs: ['get', 'create', 'patch'],
+  },
+  {
+    why: 'Which pods ask the kubelet for a certificate of ours.',
+    apiGroups: ['certificates.k8s.io'],
+    resources: ['podcertificaterequests'],
+    verbs: ['get', 'list', 'watch'],
+  },
+  {
+    why: 'The certificate, or why there is none.',
+    apiGroups: ['certificates.k8s.io'],
+    resources: ['podcertificaterequests/status'],
+    verbs: ['patch'],
+  },
+  {
+    why: 'Our own signer: sign lets us answer its requests, attest publish its bundle.',
+    apiGroups: ['certificates.k8s.io'],
+    resources: ['signers'],
+    resourceNames: ['signet.dev/workload'],
+    verbs: ['sign', 'attest'],
+  },
+  {
+    why: 'caBundle of the webhooks whose configuration asks for it (annotation signet.dev/inject-ca). Their other fields are written back as they are.',
+    apiGroups: ['admissionregistration.k8s.io'],
+    resources: ['validatingwebhookconfigurations', 'mutatingwebhookconfigurations'],
+    verbs: ['get', 'list', 'watch', 'update'],
+  },
+];
+
 /** In Signet's own namespace. */
 export const SERVER_OWN_RULES = [
   {
@@ -81,18 +136,18 @@ export const SERVER_OWN_RULES = [
     verbs: ['create'],
   },
   {
-    why: 'All replicas read the sealed authorities and notice changes; the leader writes what it rotates.',
+    why: 'All replicas read the sealed authorities and notice changes; the leader writes what it rotates, and deletes what is lost when an administrator has it begin anew.',
     apiGroups: [''],
     resources: ['secrets'],
     resourceNames: ['signet-ca'],
-    verbs: ['get', 'list', 'watch', 'update'],
+    verbs: ['get', 'list', 'watch', 'update', 'delete'],
   },
   {
-    why: 'The key that seals the authorities, where no KMS does.',
+    why: 'The key that seals the authorities, where no KMS does; deleted when it is lost and authorities begin anew.',
     apiGroups: [''],
     resources: ['secrets'],
     resourceNames: ['signet-key-encryption'],
-    verbs: ['get'],
+    verbs: ['get', 'delete'],
   },
 ];
 
