@@ -123,6 +123,10 @@ export async function startBenchServer(scope: Scope, plane: ControlPlane): Promi
 /** An agent of a node that is only a name. */
 export interface BenchAgent {
   readonly agent: Agent;
+  /** As the agent asks the server. */
+  readonly api: NodeApi;
+  /** Of the registrations that the server has told it of. */
+  ids(): readonly string[];
   /** Stops it; resolves when it has stopped. */
   stop(): Promise<void>;
 }
@@ -161,14 +165,21 @@ export async function startBenchAgent(
     },
     stop.signal,
   );
+  const ids = new Set<string>();
   const api = watched(
-    createRemoteNodeApi(() => connection.rpc, 'bench.test'),
+    createRemoteNodeApi(
+      () => connection.rpc,
+      'bench.test',
+      (id) => agent.svidOf(id),
+    ),
     events,
+    ids,
   );
-  const agent = createAgent({ api, nodeName, ...parts });
+  const agent: Agent = createAgent({ api, nodeName, ...parts });
   const stopped = agent.run(stop.signal);
   return {
-    agent,
+    ...{ agent, api },
+    ids: () => [...ids],
     async stop() {
       stop.abort();
       await stopped.catch(() => undefined);
@@ -177,12 +188,14 @@ export async function startBenchAgent(
   };
 }
 
-function watched(api: NodeApi, { registered, signed }: AgentEvents): NodeApi {
+function watched(api: NodeApi, { registered, signed }: AgentEvents, ids: Set<string>): NodeApi {
   return {
     ...api,
     async *sync(signal) {
       for await (const update of api.sync(signal)) {
         const at = performance.now();
+        for (const id of update.removed) ids.delete(id);
+        for (const { id } of update.upserts) ids.add(id);
         for (const { subject } of update.upserts) if (subject.kind === 'pod') registered?.(subject.uid, at);
         yield update;
       }

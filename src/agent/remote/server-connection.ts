@@ -1,6 +1,6 @@
 import { verifyX509Svid } from '../../identity/pki/svid.js';
 import { parseCertificate } from '../../identity/pki/certificate.js';
-import { parseBundleDocument } from '../../identity/spiffe/bundle-document.js';
+import { formatBundleDocument, parseBundleDocument } from '../../identity/spiffe/bundle-document.js';
 import type { TrustBundle } from '../../identity/spiffe/bundle.js';
 import type { SpiffeId } from '../../identity/spiffe/id.js';
 import type { KeyType } from '../../identity/pki/keys.js';
@@ -77,6 +77,14 @@ export async function connectToServer(
       authorizeServer: (peer) => isServer(peer, trustDomain),
     });
 
+  /**
+   * The bundle of a verified server, also one that is older: its authorities may have been put back from a backup. A replica
+   * that is a moment behind sends the newest in a moment.
+   */
+  const believe = (bundle: TrustBundle): void => {
+    if (bundle.x509Authorities.length === 0) return;
+    if (formatBundleDocument(bundle) !== formatBundleDocument(trust.value)) trust.set(bundle);
+  };
   /** What a verified server has signed, if it is what was asked for. */
   const take = (answer: AgentSvid, key: MadeKey): SignedOwnSvid => {
     const { chain, notBefore, notAfter } = answer;
@@ -90,8 +98,7 @@ export async function connectToServer(
         'AgentSvidInvalid',
         `the server takes this agent for that of node ${answer.nodeName}, and it was that of ${nodeName}`,
       );
-    const bundle = parseBundleDocument(trustDomain, answer.bundle);
-    if (bundle.sequence > trust.value.sequence) trust.set(bundle);
+    believe(parseBundleDocument(trustDomain, answer.bundle));
     nodeName = answer.nodeName;
     return { chain, notBefore, notAfter, authorityId: authorityKeyId ?? '' };
   };
@@ -154,8 +161,7 @@ export async function connectToServer(
     nodeName,
     rpc,
     learn(bundle, ids) {
-      // A replica may be a moment behind the one before.
-      if (bundle.sequence > trust.value.sequence) trust.set(bundle);
+      believe(bundle);
       tainted.set(ids);
     },
     close() {
