@@ -41,7 +41,9 @@ export async function run(): Promise<readonly BenchRow[]> {
     await populate(plane, nodes);
     const server = await startBenchServer(scope, plane);
     const { rows: starting, agents } = await together(plane, server, nodes);
-    scope.onEnd(() => Promise.all(agents.map(({ stop }) => stop())));
+    scope.onEnd(async () => {
+      await Promise.all(agents.map(({ stop }) => stop()));
+    });
     const rows = [...starting];
     const requests = await requestsOf(agents);
     // Warm: what follows is of a server that has signed for a while.

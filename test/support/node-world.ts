@@ -1,5 +1,5 @@
 import { afterEach } from '@jest/globals';
-import { openOwnIdentity } from '../../src/main/own-identity.js';
+import { openOwnIdentity, type OwnIdentity } from '../../src/main/own-identity.js';
 import type { ServerConnectionOptions } from '../../src/agent/remote/server-connection.js';
 import {
   openCertificateAuthority,
@@ -85,6 +85,15 @@ export const anAgentReview = (nodeName: string): TokenReview => ({
   },
 });
 
+/** What a process with this path shows, signed by the CA of the world. */
+export function identityIn({ clock, ca, log }: NodeWorld, path: string): Promise<OwnIdentity> {
+  return openOwnIdentity({
+    ...{ ca, path, keyType: 'ec-p256', ttlSeconds: 3600, clock, random: systemRandom, logger: log },
+    bundleOf: (name) => (name === TRUST_DOMAIN ? ca.bundle.value : undefined),
+    onTrustChange: (listener) => ca.bundle.watch(listener),
+  });
+}
+
 /** Call it once at the top of a test file: everything is closed after each test. */
 export function nodeWorlds(): { world(): Promise<NodeWorld>; closing(close: () => unknown): void } {
   const closers: (() => unknown)[] = [];
@@ -135,7 +144,6 @@ async function newReplica(
   closing: (close: () => unknown) => void,
 ): Promise<Replica> {
   const { clock, log, ca, store, reviews } = world;
-  const shared = { clock, random: systemRandom, logger: log };
   const controller = createRegistrationController({
     ...{ store, clock, logger: log },
     index: createRegistrationIndex({
@@ -193,11 +201,7 @@ async function newReplica(
     },
   });
   server.service(peerService, peerHandlers(controller.svids, TRUST_DOMAIN));
-  const identity = await openOwnIdentity({
-    ...{ ca, path: '/signet/server', keyType: 'ec-p256', ttlSeconds: 3600, ...shared },
-    bundleOf: (name) => (name === TRUST_DOMAIN ? ca.bundle.value : undefined),
-    onTrustChange: (listener) => ca.bundle.watch(listener),
-  });
+  const identity = await identityIn(world, '/signet/server');
   const listener = await server.listenTls({
     ...{ address: '127.0.0.1', port: 0, name: 'agents', identity, clientCertificate: 'optional' },
   });

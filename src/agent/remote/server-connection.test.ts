@@ -1,11 +1,9 @@
 import { beforeEach, describe, expect, it } from '@jest/globals';
 import { startFaultProxy } from '../../../test/rig/fault-proxy.js';
-import { nodeWorlds, type NodeWorld, type Replica } from '../../../test/support/node-world.js';
+import { identityIn, nodeWorlds, type NodeWorld, type Replica } from '../../../test/support/node-world.js';
 import { until } from '../../../test/support/until.js';
 import { formatBundleDocument } from '../../identity/spiffe/bundle-document.js';
 import { SignetError } from '../../lib/errors.js';
-import { systemRandom } from '../../lib/random.js';
-import { openOwnIdentity } from '../../main/own-identity.js';
 import { createRpcServer } from '../../rpc/server.js';
 import { nodeService } from '../../rpc/services.js';
 import { makeKey } from '../key-maker.js';
@@ -255,14 +253,10 @@ describe('the server that an agent talks to', () => {
 
   it('must have the server’s own SPIFFE ID: no token is shown to another, whoever signed it', async () => {
     const tokens: string[] = [];
-    const { clock, ca, log } = w;
+    const { clock, log } = w;
     const impostor = createRpcServer({ logger: log, clock, standardServices: false });
     closing(() => impostor.close());
-    const identity = await openOwnIdentity({
-      ...{ ca, path: '/signet/agent/n2', keyType: 'ec-p256', ttlSeconds: 3600 },
-      ...{ bundleOf: () => ca.bundle.value, onTrustChange: () => () => undefined },
-      ...{ clock, random: systemRandom, logger: log },
-    });
+    const identity = await identityIn(w, '/signet/agent/n2');
     closing(() => identity.close());
     const { attestAgent } = nodeService;
     impostor.service(
