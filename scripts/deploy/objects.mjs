@@ -202,6 +202,8 @@ function server(settings) {
                 `--namespace=${settings.namespace}`,
                 `--agent-service-account=${settings.namespace}/signet-agent`,
               ],
+              // Where the other replicas reach this one.
+              env: [{ name: 'POD_IP', valueFrom: { fieldRef: { fieldPath: 'status.podIP' } } }],
               ports: [
                 { name: 'agents', containerPort: AGENT_PORT },
                 { name: 'http', containerPort: HTTP_PORT },

@@ -1,4 +1,5 @@
 import { Command, InvalidArgumentError, Option } from 'commander';
+import { isIP } from 'node:net';
 import { hostname } from 'node:os';
 import type { CliIo } from '../cli/io.js';
 import { systemRandom } from '../lib/random.js';
@@ -44,7 +45,7 @@ export function serverCommand(io: CliIo, version: string): Command {
     )
     .option(
       '--advertise-address <ip:port>',
-      'where the other replicas reach this one, so that they can tell the leader of the SVIDs that they sign',
+      'where the other replicas reach this one, so that they can tell the leader of the SVIDs that they sign (default: POD_IP and the port of --listen-address)',
       argument(parseListenAddress),
     )
     .option('--audience <name>', "audience of the agents' service-account tokens", 'signet-server')
@@ -82,7 +83,7 @@ async function run(io: CliIo, version: string, flags: ServerFlags): Promise<void
     // In a pod the host name is the pod's; what is random tells two processes of one pod apart.
     identity: replicaIdentity(
       hostname(),
-      flags.advertiseAddress === undefined ? undefined : formatListenAddress(flags.advertiseAddress),
+      advertised(io, flags),
       Buffer.from(random.bytes(6)).toString('hex'),
     ),
     listen: flags.listenAddress,
@@ -99,6 +100,15 @@ async function run(io: CliIo, version: string, flags: ServerFlags): Promise<void
     address: formatListenAddress(server.address),
   });
   await server.stopped;
+}
+
+/** In a pod the address is the pod's own, which its manifest hands over in POD_IP. */
+function advertised({ environment }: CliIo, flags: ServerFlags): string | undefined {
+  if (flags.advertiseAddress !== undefined) return formatListenAddress(flags.advertiseAddress);
+  const address = environment['POD_IP'];
+  return address === undefined || isIP(address) === 0
+    ? undefined
+    : formatListenAddress({ address, port: flags.listenAddress.port });
 }
 
 function serviceAccount(text: string): { readonly namespace: string; readonly name: string } {
