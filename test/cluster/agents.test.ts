@@ -1,5 +1,4 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals';
-import { createServer, connect, type AddressInfo, type Server, type Socket } from 'node:net';
 import { makeKey } from '../../src/agent/key-maker.js';
 import { connectToServer } from '../../src/agent/remote/server-connection.js';
 import { systemClock } from '../../src/lib/clock.js';
@@ -28,49 +27,13 @@ import {
   SYSTEM,
   type ClusterServer,
 } from '../support/cluster-server.js';
+import { startFront } from '../support/front.js';
 import { recordingLogger } from '../support/recording-logger.js';
 import { until } from '../support/until.js';
 
 /* Agents of nodes that are only names, against servers and a control plane that are real. */
 
 const TRUST_DOMAIN = 'agents.test';
-
-/** Forwards new connections to one of the ports, as a Service does: which, a test changes. */
-interface Front {
-  readonly port: number;
-  to(port: number): void;
-  close(): Promise<void>;
-}
-
-async function startFront(first: number): Promise<Front> {
-  let target = first;
-  const open = new Set<Socket>();
-  const server: Server = createServer((client) => {
-    const upstream = connect({ host: '127.0.0.1', port: target });
-    for (const [one, other] of [
-      [client, upstream],
-      [upstream, client],
-    ] as const) {
-      open.add(one);
-      one
-        .on('error', () => undefined)
-        .on('close', () => {
-          open.delete(one);
-          other.destroy();
-        });
-      one.pipe(other);
-    }
-  });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  return {
-    port: (server.address() as AddressInfo).port,
-    to: (port) => (target = port),
-    async close() {
-      for (const socket of open) socket.destroy();
-      await new Promise((resolve) => server.close(resolve));
-    },
-  };
-}
 
 (rig.isSkipped('kubernetes') ? describe.skip : describe)('agents of a cluster', () => {
   let plane: ControlPlane;
