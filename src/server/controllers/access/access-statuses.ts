@@ -7,7 +7,6 @@ import type { EventRecorder } from '../controller-events.js';
 import type { AccessModel } from './access-model.js';
 import { referenceTo, type MeshObjects } from './mesh-objects.js';
 import type { MeshRendering } from './mesh-rendering.js';
-import type { MeshChoice } from './meshes.js';
 import { policyStatus } from './policy-status.js';
 import { roleStatus } from './role-status.js';
 
@@ -20,7 +19,7 @@ export interface AccessStatusesOptions {
   readonly events: EventRecorder;
   readonly clock: Clock;
   /** Why some mesh cannot be rendered for, and which is there and is not. */
-  readonly meshProblems: () => Pick<MeshChoice, 'problems' | 'withheld'>;
+  readonly meshProblems: () => { readonly problems: readonly string[]; readonly withheld: readonly string[] };
 }
 
 /** Pods come and go; people look at how many there are far less often. Milliseconds. */

@@ -241,15 +241,16 @@ describe('objects', () => {
     const objects = new FakeObjects();
     objects.applied.set('istio/payments', []);
     objects.applied.set('istio/gone', []);
+    objects.applied.set('linkerd/payments', []);
     const { clock, kinds } = start(store, objects, undefined);
-    objects.drift('istio/payments');
-    objects.drift('istio/gone');
+    for (const owner of objects.owners()) objects.drift(owner);
     await pass(clock);
     expect(objects.calls).toEqual([]);
     kinds.set(served('istio'));
     await pass(clock);
     expect(objects.owners().toSorted()).toEqual(['istio/istio-system', 'istio/payments']);
     expect(objects.calls).toContain('istio/gone');
+    expect(objects.calls).toContain('linkerd/payments');
   });
 
   it('are not pruned while the policies cannot be read', async () => {
@@ -475,6 +476,13 @@ describe('statuses', () => {
     await pass(clock);
     expect(ready(store, 'payments/access')).toMatch(/^True Compiled: .*cilium.*, istio/);
     expect(objects.names().filter((name) => name.includes('default-deny'))).toEqual([]);
+    // Taking its objects back would open what they close.
+    store.put(trustDomain());
+    await pass(clock);
+    objects.drift('cilium/payments');
+    await pass(clock);
+    expect(ready(store, 'payments/access')).toMatch(/^True Compiled: .*; not rendered for cilium/);
+    expect(objects.owners()).toContain('cilium/payments');
   });
 
   it('are tried again when they could not be written', async () => {

@@ -17,7 +17,7 @@ import { AccessStatuses } from './access-statuses.js';
 import { meshOf, ownerName } from './desired-objects.js';
 import { MeshObjects } from './mesh-objects.js';
 import { MeshRendering } from './mesh-rendering.js';
-import { chooseMeshes } from './meshes.js';
+import { chooseMeshes, type MeshChoice } from './meshes.js';
 
 /** What the controller is made of. */
 export interface AccessControllerOptions {
@@ -68,7 +68,7 @@ class AccessController implements Controller {
   readonly #renderings = new Map<string, MeshRendering>();
   #problems: readonly string[] = [];
   /** Meshes that are there and not rendered for, with why. */
-  #withheld: readonly string[] = [];
+  #withheld: MeshChoice['withheld'] = new Map();
   /** Changes that are not read yet, by object; those of before are kept where several came. */
   #changes = new Map<string, StoreChange>();
   #timer: { readonly timer: Timer; readonly due: number } | undefined;
@@ -97,13 +97,14 @@ class AccessController implements Controller {
     this.#objects = new MeshObjects({
       ...{ model: this.#model, store, renderings: this.#renderings },
       ...{ objects: options.objects, events: options.events, logger },
-      mayPrune: (mesh) => this.#time !== undefined && !this.#isWanted(mesh),
+      mayPrune: (mesh) =>
+        this.#time !== undefined && !this.#renderings.has(mesh) && !this.#withheld.has(mesh),
       tell: (policies) => this.#tellStatuses(policies),
     });
     this.#statuses = new AccessStatuses({
       ...{ model: this.#model, store, renderings: this.#renderings, objects: this.#objects },
       ...{ events: options.events, clock },
-      meshProblems: () => ({ problems: this.#problems, withheld: this.#withheld }),
+      meshProblems: () => ({ problems: this.#problems, withheld: [...this.#withheld.values()] }),
     });
   }
 
@@ -214,6 +215,8 @@ class AccessController implements Controller {
     if (types === undefined || view === undefined || settings === undefined) return;
     const choice = chooseMeshes(this.#model.meshes, types, settings.defaultAction);
     const otherMeshes = this.#choose(choice.meshes);
+    const otherWithheld = choice.withheld.size !== this.#withheld.size;
+    this.#withheld = choice.withheld;
     const problems = [...choice.problems];
     const now = clock.now();
     const policies = new Set(touched.policies);
@@ -224,12 +227,13 @@ class AccessController implements Controller {
     };
     for (const rendering of this.#renderings.values())
       for (const key of this.#render(rendering, context, changes.length > 0, problems)) policies.add(key);
-    const otherProblems =
-      problems.join() !== this.#problems.join() || choice.withheld.join() !== this.#withheld.join();
+    const otherProblems = otherWithheld || problems.join() !== this.#problems.join();
     this.#problems = problems;
-    this.#withheld = choice.withheld;
     const everything = this.#time === undefined || otherMeshes || otherProblems;
+    const known = this.#time === undefined ? this.#options.objects.owners() : [];
     this.#time = now;
+    // Until now nobody knew whether they are wanted.
+    for (const owner of known) this.#queue.enqueue(`objects ${owner}`, 'background');
     this.#tellTouched({ ...touched, policies }, everything);
     this.#wakeAt(now);
   }
@@ -300,10 +304,6 @@ class AccessController implements Controller {
         if (meshOf(owner) === name) this.#queue.enqueue(`objects ${owner}`, 'background');
     }
     return other;
-  }
-
-  #isWanted(mesh: string): boolean {
-    return this.#renderings.has(mesh);
   }
 
   #tellStatuses(policies: Iterable<string>): void {

@@ -107,8 +107,8 @@ export interface MeshChoice {
   readonly meshes: readonly Mesh[];
   /** What was asked for and cannot be, each with the fix. */
   readonly problems: readonly string[];
-  /** What the cluster has and is not rendered for, each with how it is. */
-  readonly withheld: readonly string[];
+  /** What the cluster has and is not rendered for, by name, with how it is. What is applied there stays as it is. */
+  readonly withheld: ReadonlyMap<string, string>;
 }
 
 /** The meshes that the TrustDomain names; those that the cluster has, unless it names any. */
@@ -120,7 +120,8 @@ export function chooseMeshes(
   if (asked === undefined) {
     const there = MESHES.filter((mesh) => isThere(mesh, served));
     const meshes = there.filter(({ closesCluster }) => defaultAction === 'Allow' || closesCluster !== true);
-    const withheld = there.filter((mesh) => !meshes.includes(mesh)).map(({ name }) => withholding(name));
+    const others = there.filter((mesh) => !meshes.includes(mesh));
+    const withheld = new Map(others.map(({ name }) => [name, withholding(name)]));
     return { meshes, problems: [], withheld };
   }
   const problems: string[] = [];
@@ -130,7 +131,7 @@ export function chooseMeshes(
     problems.push(mesh === undefined ? unknown(name) : missing(mesh, served));
     return [];
   });
-  return { meshes, problems, withheld: [] };
+  return { meshes, problems, withheld: new Map() };
 }
 
 const isThere = (mesh: Mesh, served: ServedTypes): boolean => mesh.onlyIfAsked !== true && has(mesh, served);
@@ -140,7 +141,7 @@ function has({ kinds: [first] }: Mesh, served: ServedTypes): boolean {
 }
 
 function withholding(name: string): string {
-  return `not rendered for ${name}: where nothing is allowed unless said it would close every pod, those of DNS too; allow these, and name ${name} in spec.meshes of the TrustDomain`;
+  return `not rendered for ${name}: where nothing is allowed unless said it would close every pod, those of DNS too; allow these, and name ${name} in spec.meshes of the TrustDomain; until then what is applied there stays as it is`;
 }
 
 function unknown(name: string): string {
