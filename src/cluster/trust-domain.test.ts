@@ -96,6 +96,20 @@ describe('the settings of a trust domain', () => {
       'KeyEncryptionInvalid',
       'keyFile',
     ],
+    [
+      { resource: aTrustDomain({ keyEncryption: { kms: { socket: 'kms.sock' } } }) },
+      'KeyEncryptionInvalid',
+      'absolute',
+    ],
+    [
+      {
+        resource: aTrustDomain({
+          keyEncryption: { local: { keyFile: 'kek' }, kms: { socket: '/kms.sock' } },
+        }),
+      },
+      'KeyEncryptionInvalid',
+      'both',
+    ],
   ])('are refused with the field and the fix: %#', (sources, code, words) => {
     let error: unknown;
     try {
@@ -105,6 +119,15 @@ describe('the settings of a trust domain', () => {
     }
     expect(error).toBeInstanceOf(TrustDomainError);
     expect(error).toMatchObject({ code, message: expect.stringContaining(words) });
+  });
+});
+
+describe('the key of a KMS', () => {
+  it('is named by the socket of its plugin', () => {
+    const { keyEncryptionKms, keyEncryptionFile } = trustDomainSettings({
+      resource: aTrustDomain({ keyEncryption: { kms: { socket: '/run/kms.sock' } } }),
+    });
+    expect([keyEncryptionKms, keyEncryptionFile]).toEqual(['/run/kms.sock', undefined]);
   });
 });
 

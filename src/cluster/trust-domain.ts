@@ -25,6 +25,8 @@ export interface TrustDomainSettings {
   };
   /** The file with the key that seals authority keys at rest; they are not sealed without. */
   readonly keyEncryptionFile?: string;
+  /** The socket of the KMS plugin that seals them instead. */
+  readonly keyEncryptionKms?: string;
   readonly defaultAction: 'Allow' | 'Deny';
   /** As written; who validates tokens reads them. */
   readonly tokenIssuers: readonly TokenIssuer[];
@@ -89,19 +91,35 @@ export function trustDomainSettings({ resource, flag }: TrustDomainSources): Tru
 /** The files that the settings name. */
 function files(
   spec: Omit<TrustDomainSpec, 'name'>,
-): Pick<TrustDomainSettings, 'upstreamDisk' | 'keyEncryptionFile'> {
+): Pick<TrustDomainSettings, 'upstreamDisk' | 'keyEncryptionFile' | 'keyEncryptionKms'> {
   const upstream = spec.upstreamAuthority?.disk;
-  const keyFile = spec.keyEncryption?.local?.keyFile;
   if (upstream !== undefined && (!upstream.certificateFile || !upstream.keyFile))
     refuse('UpstreamInvalid', 'spec.upstreamAuthority.disk needs certificateFile and keyFile');
-  if (keyFile === '')
+  return {
+    ...(upstream === undefined ? {} : { upstreamDisk: upstream }),
+    ...keyEncryption(spec.keyEncryption ?? {}),
+  };
+}
+
+function keyEncryption({
+  local,
+  kms,
+}: NonNullable<TrustDomainSpec['keyEncryption']>): Pick<
+  TrustDomainSettings,
+  'keyEncryptionFile' | 'keyEncryptionKms'
+> {
+  if (local !== undefined && kms !== undefined)
+    refuse('KeyEncryptionInvalid', 'spec.keyEncryption has both local and kms; keep one');
+  if (local?.keyFile === '')
     refuse(
       'KeyEncryptionInvalid',
       'spec.keyEncryption.local.keyFile is empty; name a file, or leave keyEncryption out',
     );
+  if (kms !== undefined && !kms.socket.startsWith('/'))
+    refuse('KeyEncryptionInvalid', 'spec.keyEncryption.kms.socket must be an absolute path');
   return {
-    ...(upstream === undefined ? {} : { upstreamDisk: upstream }),
-    ...(keyFile === undefined ? {} : { keyEncryptionFile: keyFile }),
+    ...(local === undefined ? {} : { keyEncryptionFile: local.keyFile }),
+    ...(kms === undefined ? {} : { keyEncryptionKms: kms.socket }),
   };
 }
 

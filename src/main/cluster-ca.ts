@@ -95,7 +95,12 @@ const LOST: ReadonlySet<string> = new Set([
   'KeyDamaged',
 ]);
 /** Errors that go away by themselves: the leader has yet to begin, or the API server cannot be reached. */
-const PASSING: ReadonlySet<string> = new Set(['JournalIo', 'StateIo', 'JournalConflict']);
+const PASSING: ReadonlySet<string> = new Set([
+  'JournalIo',
+  'StateIo',
+  'JournalConflict',
+  'KeyEncryptionUnavailable',
+]);
 const WAY_OUT =
   'Restore it from a backup; or, if there is none, ask to begin anew (docs/operations/disaster-recovery.md)';
 

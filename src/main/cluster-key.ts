@@ -5,14 +5,21 @@ import {
   SECRET_BYTES,
   type KeyEncryption,
 } from '../identity/keys/encryption.js';
+import { kmsKeyEncryption } from '../identity/keys/kms-encryption.js';
 import { SignetError } from '../lib/errors.js';
 import type { Random } from '../lib/random.js';
+import { kmsPluginAt } from '../rpc/kms/plugin.js';
 import { ApiError } from '../store/kubernetes/api-error.js';
 import type { ObjectWriter } from '../store/kubernetes/object-writer.js';
 import type { ObjectRef } from '../store/kubernetes/resource-type.js';
 import { SECRET } from '../store/kubernetes/types.js';
 
 const ENTRY = 'key';
+
+/** The KMS plugin that TrustDomain `spec.keyEncryption.kms.socket` names; reached when it is needed. */
+export function keyEncryptionFromKms(socket: string, random: Random): KeyEncryption {
+  return kmsKeyEncryption(kmsPluginAt(socket, random));
+}
 
 /**
  * The key-encryption key in a file, as TrustDomain `spec.keyEncryption.local.keyFile` names it.

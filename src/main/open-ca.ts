@@ -1,15 +1,14 @@
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { TrustDomainSettings } from '../cluster/trust-domain.js';
 import { openCertificateAuthority, type CertificateAuthority } from '../identity/ca/certificate-authority.js';
 import { diskUpstream } from '../identity/ca/disk-upstream.js';
 import { openFileJournal } from '../identity/ca/file-journal.js';
-import { localKeyEncryption, parseLocalKey, type KeyEncryption } from '../identity/keys/encryption.js';
+import type { KeyEncryption } from '../identity/keys/encryption.js';
 import { fileKeyStore } from '../identity/keys/file-key-store.js';
 import type { Clock } from '../lib/clock.js';
-import { SignetError } from '../lib/errors.js';
 import type { Logger } from '../lib/logger.js';
 import type { Random } from '../lib/random.js';
+import { keyEncryptionFromFile, keyEncryptionFromKms } from './cluster-key.js';
 
 /** Where a CA keeps its state, and what it works with. */
 export interface OpenCaOptions {
@@ -58,17 +57,9 @@ export async function openCa(
 }
 
 async function keyEncryption(
-  settings: TrustDomainSettings,
+  { keyEncryptionFile: file, keyEncryptionKms: socket }: TrustDomainSettings,
   random: Random,
 ): Promise<KeyEncryption | undefined> {
-  const file = settings.keyEncryptionFile;
-  if (file === undefined) return undefined;
-  try {
-    return localKeyEncryption(parseLocalKey(await readFile(file)), random);
-  } catch (thrown) {
-    const { message } = SignetError.from(thrown);
-    throw new SignetError('KeyEncryptionUnusable', `spec.keyEncryption.local.keyFile ${file}: ${message}`, {
-      cause: thrown,
-    });
-  }
+  if (socket !== undefined) return keyEncryptionFromKms(socket, random);
+  return file === undefined ? undefined : keyEncryptionFromFile(file, random);
 }

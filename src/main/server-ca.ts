@@ -9,7 +9,7 @@ import type { ObjectWriter } from '../store/kubernetes/object-writer.js';
 import { SECRET } from '../store/kubernetes/types.js';
 import type { Store } from '../store/store.js';
 import { createClusterCa, type ClusterAuthorities } from './cluster-ca.js';
-import { keyEncryptionFromFile, keyEncryptionFromSecret } from './cluster-key.js';
+import { keyEncryptionFromFile, keyEncryptionFromKms, keyEncryptionFromSecret } from './cluster-key.js';
 
 const CA_SECRET = 'signet-ca';
 const KEY_SECRET = 'signet-key-encryption';
@@ -32,7 +32,8 @@ export interface ServerCaParts {
 /** The authorities that all replicas share; nothing is read before they are opened. */
 export function createServerCa(parts: ServerCaParts): ClusterAuthorities {
   const { api, writer, store, settings, namespace, leading, clock, random, logger } = parts;
-  const file = settings.keyEncryptionFile;
+  const { keyEncryptionFile: file, keyEncryptionKms: socket } = settings;
+  const kms = socket === undefined ? undefined : keyEncryptionFromKms(socket, random);
   const key = { namespace, name: KEY_SECRET };
   const hasAuthorities = (): Promise<boolean> =>
     writer.get(SECRET, { namespace, name: CA_SECRET }).then(
@@ -47,13 +48,15 @@ export function createServerCa(parts: ServerCaParts): ClusterAuthorities {
     ...{ api, writer, namespace, secretName: CA_SECRET, settings, leading },
     ...{ clock, random, logger },
     ...(parts.distributedForMs === undefined ? {} : { distributedForMs: parts.distributedForMs }),
-    encryption: () =>
-      file === undefined
+    async encryption() {
+      if (kms !== undefined) return kms;
+      return file === undefined
         ? keyEncryptionFromSecret(writer, key, random, hasAuthorities)
-        : keyEncryptionFromFile(file, random),
+        : keyEncryptionFromFile(file, random);
+    },
     // A file is its owner's affair.
     forgetEncryption: async () => {
-      if (file === undefined) await writer.remove(SECRET, key);
+      if (file === undefined && kms === undefined) await writer.remove(SECRET, key);
     },
     evidence() {
       const seen = lastBundle(store);

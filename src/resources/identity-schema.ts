@@ -25,7 +25,17 @@ import type {
   WorkloadIdentitySpec,
 } from './identity.js';
 import type { CelRule, Fields, Schema } from './schema.js';
-import { atLeastOneOf, flag, integer, list, objectSchema, oneOf, optional, text } from './schema.js';
+import {
+  atLeastOneOf,
+  exactlyOneOf,
+  flag,
+  integer,
+  list,
+  objectSchema,
+  oneOf,
+  optional,
+  text,
+} from './schema.js';
 import { tokenIssuer } from './token-issuer-schema.js';
 
 /* TrustDomain, WorkloadIdentity, ClusterWorkloadIdentity and FederatedTrustDomain. */
@@ -128,8 +138,18 @@ export const trustDomainSpec = objectSchema<TrustDomainSpec>(
               keyFile: filePath('32 bytes, raw or as base64 text.'),
             }),
           ),
+          kms: optional(
+            objectSchema<{ readonly socket: string }>('A key in a KMS, behind a Kubernetes KMS v2 plugin.', {
+              socket: text('The unix socket of the plugin.', {
+                minLength: 2,
+                maxLength: 100,
+                pattern: '^/[^\\x00]+$',
+                form: 'write an absolute path such as "/var/run/kmsplugin/socket.sock"',
+              }),
+            }),
+          ),
         },
-        { rules: [atLeastOneOf(['local'])] },
+        { rules: [exactlyOneOf(['local', 'kms'])] },
       ),
     ),
     defaultAction: optional(

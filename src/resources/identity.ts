@@ -59,6 +59,8 @@ export interface TrustDomainSpec {
   readonly keyEncryption?: {
     /** A file with 32 bytes (raw, or base64 text). */
     readonly local?: { readonly keyFile: string };
+    /** A Kubernetes KMS v2 plugin at a unix socket. */
+    readonly kms?: { readonly socket: string };
   };
   /** What a request gets that no policy speaks of; `Deny` unless said. */
   readonly defaultAction?: 'Allow' | 'Deny';

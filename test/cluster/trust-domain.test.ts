@@ -1,5 +1,8 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import type { AuthorityRequestStatus } from '../../src/resources/identity.js';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { startControlPlane, type ControlPlane } from '../rig/control-plane.js';
 import * as rig from '../rig/rig.js';
 import {
@@ -13,6 +16,7 @@ import {
   trustDomainStatusOf,
   type ClusterServer,
 } from '../support/cluster-server.js';
+import { KmsPluginProgram } from '../support/kms-plugin.js';
 import { until } from '../support/until.js';
 
 const LONG = 120_000;
@@ -245,6 +249,38 @@ const CA_SECRET = `${SECRETS}/signet-ca`;
       expect(await ask({ action: 'begin-anew', nonce: 'key' })).toMatchObject({ outcome: 'Succeeded' });
       await restarted.ready;
       await untilReady('True Signing');
+    },
+    LONG,
+  );
+
+  it(
+    'has its keys sealed by a KMS, and waits for a plugin that is down: nothing is lost then',
+    async () => {
+      const folder = await mkdtemp(join(tmpdir(), 'kms-'));
+      const socket = join(folder, 'kms.sock');
+      const plugin = new KmsPluginProgram();
+      try {
+        await plugin.start(socket);
+        await plane.request('PATCH', `${TRUST_DOMAINS}/main`, {
+          spec: { keyEncryption: { kms: { socket } } },
+        });
+        const server = await start('a');
+        await untilReady('True Signing');
+        const before = await active();
+        expect((await plane.request('GET', `${SECRETS}/signet-key-encryption`)).status).toBe(404);
+        await server.stop();
+        await plugin.stop();
+        servers.push(startClusterServer(plane, 'b'));
+        await untilReady('False KeyEncryptionUnavailable');
+        expect(await ask({ action: 'begin-anew', nonce: 'down' })).toMatchObject({ outcome: 'Failed' });
+        await plugin.start(socket);
+        await untilReady('True Signing');
+        expect(await active()).toEqual(before);
+      } finally {
+        await Promise.all(servers.splice(0).map((server) => server.stop()));
+        await plugin.stop();
+        await rm(folder, { recursive: true });
+      }
     },
     LONG,
   );

@@ -12,6 +12,8 @@ export type KeyStoreErrorCode =
   | 'KeyEncryptionMissing'
   /** The key is sealed by another key-encryption key than the one configured. */
   | 'KeyEncryptionWrong'
+  /** The key-encryption key is behind a KMS plugin that does not answer, or is not well. */
+  | 'KeyEncryptionUnavailable'
   /** A key-encryption key itself is malformed. */
   | 'KeyEncryptionInvalid'
   /** A state directory or file that others may read or write, or that is something else than it should be. */

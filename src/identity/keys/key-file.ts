@@ -92,6 +92,8 @@ async function unseal(id: string, fields: Fields, encryption: KeyEncryption): Pr
   const sealedDek = bytes(id, 'dek', fields);
   const sealed = bytes(id, 'sealed', fields);
   const dek = await encryption.open(sealedDek, contextOf(id)).catch((error: unknown) => {
+    // Nothing is known of the file then.
+    if (error instanceof KeyStoreError) throw error;
     damaged(id, `key-encryption key ${encryption.id} does not open its data key`, error);
   });
   try {

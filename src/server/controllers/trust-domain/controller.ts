@@ -300,5 +300,6 @@ const FIELDS: Readonly<Partial<Record<keyof TrustDomainSettings, string>>> = {
   ttlSeconds: 'spec.ttls',
   jwtIssuer: 'spec.jwtIssuer',
   upstreamDisk: 'spec.upstreamAuthority',
-  keyEncryptionFile: 'spec.keyEncryption',
+  keyEncryptionFile: 'spec.keyEncryption.local',
+  keyEncryptionKms: 'spec.keyEncryption.kms',
 };
