@@ -48,11 +48,14 @@ export function showStore(
 export function showAuthorities(
   { health, metrics, show }: Operations,
   opened: () => ClusterCa | undefined,
+  /** Why they cannot be opened. */
+  problem: () => string | undefined,
   clock: Clock,
 ): void {
   health.ready.add('authorities', () => {
     const clusterCa = opened();
-    return clusterCa === undefined ? 'they are not open yet' : whyUnable(clusterCa, clock);
+    if (clusterCa === undefined) return problem() ?? 'they are not open yet';
+    return whyUnable(clusterCa, clock);
   });
   metrics.read('authorityNotAfter', () =>
     (opened()?.ca.authorities() ?? []).map(({ kind, id, slot, notAfter }) => ({

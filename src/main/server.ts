@@ -18,7 +18,7 @@ import { createLeaderElection, type LeaderElection } from '../store/kubernetes/l
 import { createObjectWriter } from '../store/kubernetes/object-writer.js';
 import { podTrimmer } from '../store/kubernetes/trim.js';
 import { NAMESPACE, POD, SERVICE, signetType } from '../store/kubernetes/types.js';
-import type { ClusterCa } from './cluster-ca.js';
+import type { ClusterAuthorities, ClusterCa } from './cluster-ca.js';
 import { leaderStore } from './leader-store.js';
 import type { ListenAddress } from './listen-address.js';
 import { openOperations, type Operations } from './operations.js';
@@ -160,7 +160,12 @@ async function run(options: ServerOptions, operations: Operations, life: Life): 
   const { clock, random, logger, namespace } = options;
   const { metrics, health, show } = operations;
   /** What health and metrics are read from, as it comes to be. */
-  const come: { settings?: TrustDomainSettings; clusterCa?: ClusterCa; listener?: TlsRpcListener } = {};
+  const come: {
+    settings?: TrustDomainSettings;
+    authorities?: ClusterAuthorities;
+    clusterCa?: ClusterCa;
+    listener?: TlsRpcListener;
+  } = {};
 
   const connection = await openConnection(options.connection);
   const api = createKubernetesApi(connection, clock, (verb, code, seconds) => {
@@ -185,7 +190,8 @@ async function run(options: ServerOptions, operations: Operations, life: Life): 
   health.ready.add('trust-domain', () =>
     come.settings === undefined ? 'there is none to serve yet' : undefined,
   );
-  showAuthorities(operations, () => come.clusterCa, clock);
+  const whyClosed = (): string | undefined => come.authorities?.problem.value?.message;
+  showAuthorities(operations, () => come.clusterCa, whyClosed, clock);
   health.ready.add('agents', () => (come.listener === undefined ? 'agents cannot connect yet' : undefined));
 
   life.closing(runTask('the mirror of the API server', (signal) => store.run(signal), life.failed));
@@ -203,6 +209,7 @@ async function run(options: ServerOptions, operations: Operations, life: Life): 
     leading: election.leading,
     distributedForMs: (sequence) => distribution.distributedForMs(sequence),
   });
+  come.authorities = authorities;
   const controllers = createControllerRunner(election.leading, metrics, life.failed);
   show('queues', () => controllers.queues());
   const discovery = createDiscovery({ api, clock, random, logger });
