@@ -12,7 +12,8 @@ interface HistoryEntry {
 
 /** A watch that is open. */
 interface OpenWatch {
-  next: number;
+  /** Nothing up to this version is sent. */
+  readonly from: number;
   /** Lines that are ready, `undefined` for the end, an error to break with. */
   readonly ready: (string | undefined | ApiError)[];
   wake: (() => void) | undefined;
@@ -88,7 +89,15 @@ export class FakeApiServer implements Pick<KubernetesApi, 'send' | 'stream' | 'i
   }
 
   bookmark(): void {
-    for (const watch of this.#watches) this.#push(watch, this.#bookmark({}));
+    for (const watch of this.#watches) if (this.#version >= watch.from) this.#push(watch, this.#bookmark({}));
+  }
+
+  /** Is restored from a backup of long ago: versions begin again from there, and all watches break. */
+  restore(): void {
+    this.#version = this.#forgotten;
+    this.#history.length = 0;
+    this.objects.clear();
+    for (const watch of this.#watches) this.#push(watch, new ApiError('ApiUnreachable', 'cut'));
   }
 
   isAlive(): Promise<boolean> {
@@ -117,7 +126,8 @@ export class FakeApiServer implements Pick<KubernetesApi, 'send' | 'stream' | 'i
   stream({ query = {}, signal }: ApiStreamRequest): Promise<AsyncIterable<string | undefined>> {
     const fault = this.#fault();
     if (fault !== undefined) return Promise.reject(fault);
-    const watch: OpenWatch = { next: 0, ready: [], wake: undefined, stalled: false, over: false };
+    const from = Number(query['resourceVersion'] ?? 0);
+    const watch: OpenWatch = { from, ready: [], wake: undefined, stalled: false, over: false };
     if (query['sendInitialEvents'] === 'true') {
       if (!this.streams) return Promise.reject(errorOfAnswer(422, {}, 'GET'));
       for (const object of this.objects.values()) watch.ready.push(eventLine('ADDED', object));
@@ -126,7 +136,6 @@ export class FakeApiServer implements Pick<KubernetesApi, 'send' | 'stream' | 'i
         this.#push(watch, this.#bookmark({ 'k8s.io/initial-events-end': 'true' })),
       );
     } else {
-      const from = Number(query['resourceVersion']);
       if (from < this.#forgotten) return Promise.reject(errorOfAnswer(410, {}, 'GET'));
       for (const { type, version, object } of this.#history)
         if (version > from) watch.ready.push(eventLine(type, object));
@@ -160,7 +169,8 @@ export class FakeApiServer implements Pick<KubernetesApi, 'send' | 'stream' | 'i
 
   #happened(entry: HistoryEntry): void {
     this.#history.push(entry);
-    for (const watch of this.#watches) this.#push(watch, eventLine(entry.type, entry.object));
+    for (const watch of this.#watches)
+      if (entry.version > watch.from) this.#push(watch, eventLine(entry.type, entry.object));
   }
 
   #bookmark(annotations: Readonly<Record<string, string>>): string {

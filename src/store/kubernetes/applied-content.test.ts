@@ -110,12 +110,21 @@ describe('the mirror of a set', () => {
   it('does not let what the watch shows late cover what was written', () => {
     const mirror = new AppliedMirror('set', 'signet');
     mirror.replace([seen(5)]);
-    mirror.put(seen(9));
+    mirror.wrote(seen(9));
     expect(mirror.put(seen(7))).toEqual([]);
     expect(of(mirror)?.resourceVersion).toBe('9');
     // Nor a list that was begun before.
     mirror.replace([seen(8)]);
     expect(of(mirror)?.resourceVersion).toBe('9');
+  });
+
+  it('believes a list that is older than what the watch has shown: the API server was restored from a backup', () => {
+    const mirror = new AppliedMirror('set', 'signet');
+    mirror.replace([seen(5)]);
+    mirror.wrote(seen(9));
+    expect(mirror.put(seen(9))).toEqual([]);
+    expect(mirror.replace([seen(7)])).toHaveLength(1);
+    expect(of(mirror)?.resourceVersion).toBe('7');
   });
 
   it('does not show again what was deleted, until the watch has said that it is gone', () => {

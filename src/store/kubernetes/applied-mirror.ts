@@ -9,6 +9,8 @@ export interface MirroredObject {
   readonly owner: string | undefined;
   /** Somebody else has written into it. */
   readonly edited: boolean;
+  /** We have written it, and the watch has not shown it yet. */
+  readonly unseen: boolean;
 }
 
 /** A change of the mirror. */
@@ -50,24 +52,40 @@ export class AppliedMirror {
     for (const [key, uid] of this.#deleted)
       if (present.get(key)?.metadata.uid !== uid) this.#deleted.delete(key);
     const gone = [...this.#objects.keys()].filter((key) => !present.has(key));
-    return [...gone.flatMap((key) => this.#drop(key)), ...objects.flatMap((object) => this.put(object))];
+    return [
+      ...gone.flatMap((key) => this.#drop(key)),
+      // An older version than the watch has shown is that of an API server restored from a backup.
+      ...objects.flatMap((object) => this.#take(object, false, this.get(keyOf(object))?.unseen !== true)),
+    ];
   }
 
-  /** The watch shows it, or the answer to a write of ours. */
+  /** The watch shows it. */
   put(object: ApiObject): MirrorChange[] {
+    return this.#take(object, false, false);
+  }
+
+  /** The answer to a write of ours. */
+  wrote(object: ApiObject): void {
+    this.#take(object, true, false);
+  }
+
+  #take(object: ApiObject, unseen: boolean, anyVersion: boolean): MirrorChange[] {
     const key = keyOf(object);
     const { uid, resourceVersion } = object.metadata;
     if (this.#deleted.get(key) === uid) return [];
     const before = this.#objects.get(key);
     const known = before?.object.metadata;
-    if (known?.uid === uid && !isLater(resourceVersion, known.resourceVersion)) return [];
+    const same = known?.uid === uid && known.resourceVersion === resourceVersion;
+    if (known?.uid === uid && !same && !anyVersion && !isLater(resourceVersion, known.resourceVersion))
+      return [];
     const after = {
       object: withoutManagedFields(object),
       owner: ownerOf(object, this.#set),
       edited: isEdited(object, this.#manager),
+      unseen: unseen && !same,
     };
     this.#objects.set(key, after);
-    return [{ key, before, after }];
+    return same ? [] : [{ key, before, after }];
   }
 
   /** The watch says that it is gone, or that it is no longer of the set. */

@@ -74,11 +74,11 @@ export class AppliedWriter {
       const { uid } = present?.metadata ?? {};
       const metadata = { ...wanted.metadata, ...(uid === undefined ? {} : { uid }) };
       let now = await writer.apply(type, { ...wanted, metadata });
-      mirror.put(now);
+      mirror.wrote(now);
       if (isEdited(now, this.#options.fieldManager)) {
         // Others' fields survive an apply: only the whole object takes them away.
         now = await writer.replace(type, replacementOf(now, wanted));
-        mirror.put(now);
+        mirror.wrote(now);
       }
       this.#settle(id, now, wanted);
       return 'applied';

@@ -4,6 +4,8 @@ import { TokenBucket } from '../../lib/token-bucket.js';
 /** An object that is changed again and again is told of at once so often, and then once in a while. */
 const BURST = 5;
 const PAUSE_MS = 30_000;
+/** Beyond so many objects, those that have come to rest are forgotten. */
+const MOST = 1_000;
 
 interface Unrest {
   readonly bucket: TokenBucket;
@@ -34,6 +36,7 @@ export class DriftAlarm {
     if (this.#closed) return;
     let unrest = this.#unrest.get(id);
     if (unrest === undefined) {
+      if (this.#unrest.size >= MOST) this.#forgetCalm();
       unrest = { bucket: new TokenBucket(this.#clock, 1000 / PAUSE_MS, BURST), timer: undefined };
       this.#unrest.set(id, unrest);
     }
@@ -42,8 +45,10 @@ export class DriftAlarm {
       this.#tell(owner);
       return;
     }
-    unrest.timer = this.#clock.after(PAUSE_MS, () => {
-      this.#unrest.delete(id);
+    const waiting = unrest;
+    waiting.timer = this.#clock.after(PAUSE_MS, () => {
+      waiting.timer = undefined;
+      waiting.bucket.take();
       this.#tell(owner);
     });
   }
@@ -52,6 +57,11 @@ export class DriftAlarm {
   calm(id: string): void {
     const unrest = this.#unrest.get(id);
     if (unrest?.timer === undefined && unrest?.bucket.full === true) this.#unrest.delete(id);
+  }
+
+  #forgetCalm(): void {
+    for (const [id, { bucket, timer }] of this.#unrest)
+      if (timer === undefined && bucket.full) this.#unrest.delete(id);
   }
 
   close(): void {

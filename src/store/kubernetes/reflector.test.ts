@@ -105,6 +105,22 @@ describe('a reflector', () => {
     );
   }, 120_000);
 
+  it('finds back to an API server that was restored from a backup and waits for versions of long ago', async () => {
+    const { server, clock, mirror, steps, end } = newWorld(1);
+    await clock.advance(1_000);
+    for (let value = 0; value < 20; value++) server.put('a', value);
+    await clock.advance(10_000);
+    server.restore();
+    server.put('b', 1);
+    await clock.advance(30_000);
+    // It goes on from a version that is not there yet: nothing comes.
+    expect([...mirror.keys()]).toEqual(['a']);
+    await clock.advance(65_000);
+    expect([...mirror.keys()]).toEqual(['b']);
+    expect(steps.filter(({ step }) => step === 'listed')).toHaveLength(2);
+    await end();
+  });
+
   it('asks an API server that fails no more often than its back-off allows', async () => {
     const world = newWorld(1);
     world.server.trouble = 1;
