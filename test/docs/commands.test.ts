@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { buildProgram, runProgram } from '../../src/cli/program.js';
 import type { CliIo } from '../../src/cli/io.js';
 import { systemClock } from '../../src/lib/clock.js';
-import { devCommand } from '../../src/main/dev-command.js';
+import { servingCommands } from '../../src/main/commands.js';
 
 /* The commands that the pages show are the program's, with its options; what they are shown to print they print. */
 
@@ -50,7 +50,7 @@ function unknownIn(line: string): readonly string[] {
   let command: Command = buildProgram(
     ioTo(() => undefined),
     '',
-    [devCommand(ioTo(() => undefined))],
+    servingCommands(ioTo(() => undefined), '0.0.0'),
   );
   const known = new Set(['--help', '--version']);
   const unknown: string[] = [];
