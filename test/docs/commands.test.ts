@@ -50,7 +50,10 @@ function unknownIn(line: string): readonly string[] {
   let command: Command = buildProgram(
     ioTo(() => undefined),
     '',
-    servingCommands(ioTo(() => undefined), '0.0.0'),
+    servingCommands(
+      ioTo(() => undefined),
+      '0.0.0',
+    ),
   );
   const known = new Set(['--help', '--version']);
   const unknown: string[] = [];
