@@ -45,6 +45,8 @@ export class IdentityStatusWriter {
   /** When the first SVID of an identity ends, as last said. */
   readonly #ends = new Map<string, { readonly ref: IdentityRef; readonly at: number }>();
   readonly #unwatch: () => void;
+  /** Whether we were told that we lead: what becomes dirty then is written, if not now, then when we know that we still do. */
+  #active: boolean;
   /** Monotonic. */
   #settledAt = Number.NEGATIVE_INFINITY;
   #settling: Timer | undefined;
@@ -57,6 +59,7 @@ export class IdentityStatusWriter {
   constructor(options: IdentityStatusWriterOptions) {
     this.#options = options;
     const { leading } = options;
+    this.#active = leading === undefined;
     this.#unwatch =
       leading?.watch((leads) => (leads ? this.#begin() : this.#pause())) ?? ((): void => undefined);
     if (leading?.value === true) this.#begin();
@@ -92,6 +95,7 @@ export class IdentityStatusWriter {
 
   /** A term begins: nothing is known of what the leader before has written last. */
   #begin(): void {
+    this.#active = true;
     const { clock, settleMs = 0, all } = this.#options;
     this.#settledAt = clock.monotonic() + settleMs;
     this.#mark([...all()], OUTCOME_DELAY);
@@ -103,6 +107,7 @@ export class IdentityStatusWriter {
   }
 
   #pause(): void {
+    this.#active = false;
     for (const timer of [this.#timer?.timer, this.#settling, this.#look]) timer?.cancel();
     this.#timer = undefined;
     this.#look = undefined;
@@ -111,7 +116,7 @@ export class IdentityStatusWriter {
   }
 
   #mark(refs: readonly IdentityRef[], delay: number): void {
-    if (refs.length === 0 || !this.#leads) return;
+    if (refs.length === 0 || !this.#active) return;
     for (const ref of refs) this.#dirty.set(identityKey(ref), ref);
     this.#arm(delay);
   }
@@ -145,8 +150,9 @@ export class IdentityStatusWriter {
     const refs = [...this.#dirty.values()];
     this.#dirty.clear();
     let failed = 0;
-    for (let at = 0; at < refs.length && !this.#closed && this.#leads; at += PARALLEL) {
-      const written = await Promise.all(refs.slice(at, at + PARALLEL).map((ref) => this.#write(ref)));
+    for (let at = 0; at < refs.length && !this.#closed; at += PARALLEL) {
+      const some = refs.slice(at, at + PARALLEL);
+      const written = await Promise.all(some.map((ref) => this.#write(ref)));
       failed += written.filter((ok) => !ok).length;
     }
     this.#retries = failed === 0 ? 0 : Math.min(this.#retries + 1, 16);
@@ -154,6 +160,11 @@ export class IdentityStatusWriter {
 
   async #write(ref: IdentityRef): Promise<boolean> {
     const { store, clock, logger, outcome } = this.#options;
+    if (!this.#leads) {
+      // Not known to lead at this moment; if it is over, we are told, and all of this is forgotten.
+      if (this.#active) this.#dirty.set(identityKey(ref), ref);
+      return false;
+    }
     const key = ref.namespace === '' ? ref.name : `${ref.namespace}/${ref.name}`;
     const current = outcome(ref);
     if (current === undefined || store.get(ref.kind, key) === undefined) return true;

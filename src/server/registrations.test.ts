@@ -332,6 +332,20 @@ describe('statuses of a replica among others', () => {
     expect(status()).toEqual(before);
   });
 
+  it('wait while it is not known for a moment who leads, and are written then', async () => {
+    const term = { value: true, watch: leading.watch.bind(leading) };
+    start(silentLogger, { leading: term });
+    await clock.advance(100);
+    const written = store.written.length;
+    term.value = false;
+    store.put(aPodObject('c'));
+    await clock.advance(3_000);
+    expect(store.written).toHaveLength(written);
+    term.value = true;
+    await clock.advance(60_000);
+    expect(status()).toMatchObject({ podsSelected: 3 });
+  });
+
   it('say less once it is known that less is there, and never more SVIDs than registrations', async () => {
     leading.set(true);
     replica();
