@@ -316,6 +316,23 @@ describe('objects', () => {
     expect(ready(store, 'payments/access')).toContain('False Expired: spec.validity.until');
   });
 
+  it('are applied once there is their namespace, though nothing else is other than before', async () => {
+    const store = payments();
+    const objects = new FakeObjects();
+    let gone = true;
+    objects.fail = (owner) =>
+      gone && owner === 'istio/istio-system'
+        ? [{ object: 'o', code: 'NamespaceGone', message: 'there is none', retry: false }]
+        : [];
+    const { clock } = start(store, objects, served('istio'));
+    await pass(clock, 30_000);
+    expect(objects.owners()).toEqual(['istio/payments']);
+    gone = false;
+    store.put(object('Namespace', 'istio-system'));
+    await clock.advance(0);
+    expect(objects.names()).toEqual(OBJECTS);
+  });
+
   it('of a mesh that renders all at once wait until the edits end', async () => {
     const store = payments();
     store.put(trustDomain({ meshes: ['opa'] }));
@@ -351,6 +368,17 @@ describe('statuses', () => {
     await pass(clock);
     expect(ready(store, 'payments/access')).toContain('True Compiled');
     expect(events).toMatchObject([{ reason: 'Invalid' }, { type: 'Normal', reason: 'Compiled' }]);
+  });
+
+  it('tell of a policy that begins, also where there is no mesh', async () => {
+    const store = payments();
+    const from = new Date(START + 3_600_000).toISOString();
+    store.put(policy('payments/access', 'api', { validity: { from } }));
+    const { clock } = start(store, new FakeObjects(), served());
+    await pass(clock);
+    expect(ready(store, 'payments/access')).toContain('False NotYetValid');
+    await clock.advance(3_600_000 - 3_000);
+    expect(ready(store, 'payments/access')).toMatch(/^True Compiled: .*no mesh/);
   });
 
   it('are written once, and not when nothing differs, after a restart neither', async () => {

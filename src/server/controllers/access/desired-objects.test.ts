@@ -52,6 +52,8 @@ describe('what a mesh is to have', () => {
         for (const owner of owners) {
           expect(meshOf(owner)).toBe('istio');
           const given = desired.of(owner, () => undefined);
+          const denying = given.map((one) => (one as KubernetesObject).spec?.['action'] === 'DENY');
+          expect(denying).toEqual(denying.toSorted().toReversed());
           expect(given.map((one) => objectId(one as KubernetesObject)).sort()).toEqual(
             there
               .filter((one) => ownerOf(one) === owner)
