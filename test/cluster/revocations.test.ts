@@ -1,3 +1,4 @@
+import { X509Certificate } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals';
 import type { RevocationStatus, RevokedSubject } from '../../src/resources/revocation.js';
 import { startControlPlane, type ControlPlane } from '../rig/control-plane.js';
@@ -9,6 +10,7 @@ import {
   trustDomainStatusOf,
   type ClusterServer,
 } from '../support/cluster-server.js';
+import { boundPod, makePod, prepareWorkloads, startClusterAgent } from '../support/cluster-agents.js';
 import { until } from '../support/until.js';
 
 const LONG = 120_000;
@@ -60,6 +62,49 @@ const REVOCATIONS = '/apis/signet.dev/v1alpha1/revocations';
       expect((await untilSaid('old', 'Over')).effectiveFrom).toBeUndefined();
       await untilSaid('token', 'NotEnforced');
       expect((await untilSaid('soon', 'Over')).effectiveFrom).toBeDefined();
+    },
+    LONG,
+  );
+
+  it(
+    'reach the agent that holds an SVID: it drops it, and gets it again, or another one, when it may',
+    async () => {
+      server = startClusterServer(plane, 'agents');
+      const { address } = await server.ready;
+      await prepareWorkloads(plane, 'shop');
+      const uid = await makePod(plane, 'shop', boundPod('web-1', 'n1'));
+      let last = '';
+      const holder = await startClusterAgent(plane, {
+        ...{ nodeName: 'n1', port: address.port, trustDomain: 'cluster.test' },
+        signed(_, [leaf]) {
+          last = new X509Certificate(leaf ?? new Uint8Array()).serialNumber.toLowerCase();
+        },
+      });
+      try {
+        const serial = (): string | undefined => (holder.ids().length === 0 ? undefined : last);
+        const first = await until('it has an SVID', serial);
+        await revoke('serial', { serialNumber: first });
+        const second = await until('it has another', () => {
+          const now = serial();
+          return now === first ? undefined : now;
+        });
+        await revoke('pod', { pod: { namespace: 'shop', name: 'web-1', uid } });
+        await until('it has none', () => holder.ids().length === 0);
+        expect(await holder.api.explain?.({ kind: 'pod', uid })).toMatch(/revoked by Revocation pod: stolen/);
+        expect(
+          await holder.api.signX509([{ registrationId: `${uid}/shop/web`, csr: new Uint8Array() }]),
+        ).toEqual([expect.objectContaining({ ok: false, code: 'RegistrationNotFound' })]);
+        await plane.request('DELETE', `${REVOCATIONS}/pod`);
+        const third = await until('it has one again', serial);
+        expect(new Set([first, second, third]).size).toBe(3);
+        await revoke('agent', { spiffeID: 'spiffe://cluster.test/signet/agent/n1' });
+        await until('it is refused', async () => {
+          const refusal = await holder.api.explain?.({ kind: 'pod', uid }).catch(String);
+          return /revoked by Revocation agent/.test(refusal ?? '');
+        });
+      } finally {
+        await holder.stop();
+      }
     },
     LONG,
   );
