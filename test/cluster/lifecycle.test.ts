@@ -2,6 +2,9 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/glob
 import { spawn } from 'node:child_process';
 import { createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
+import type { CliIo } from '../../src/cli/io.js';
+import { buildProgram, runProgram } from '../../src/cli/program.js';
+import { systemClock } from '../../src/lib/clock.js';
 import { startControlPlane, type ControlPlane } from '../rig/control-plane.js';
 import { freePorts } from '../rig/free-ports.js';
 import * as rig from '../rig/rig.js';
@@ -124,6 +127,70 @@ interface Page {
     expect(log.at(-1)).toMatchObject({ verb: 'update', objectRef: { name: 'signet-server' } });
     await expect(page('/livez')).rejects.toThrow();
   }, 60_000);
+
+  it('is asked by the command line: its authorities, and what its policies say', async () => {
+    const { server } = await launch('g');
+    await until('a leader', async () => (await server.ready).leading.value);
+    const run = async (
+      ...args: readonly string[]
+    ): Promise<{ readonly code: number; readonly text: string }> => {
+      let text = '';
+      const io: CliIo = {
+        ...{ clock: systemClock, environment: {}, signal: new AbortController().signal },
+        stdout: (part) => (text += part),
+        stderr: (part) => (text += part),
+      };
+      const code = await runProgram(
+        buildProgram(io, '', []),
+        [...args, '--kubeconfig', plane.kubeconfig],
+        io,
+      );
+      return { code, text };
+    };
+    const slots = async (): Promise<readonly string[]> => {
+      const { text } = await run('ca', 'show', '-o', 'json');
+      const { authorities } = JSON.parse(text) as {
+        readonly authorities: readonly {
+          readonly kind: string;
+          readonly slot: string;
+          readonly id: string;
+        }[];
+      };
+      return authorities.map(({ kind, slot, id }) => `${kind} ${slot} ${id}`);
+    };
+    await until('the authorities', async () => (await slots()).length >= 2);
+    const former = (await slots()).find((one) => one.startsWith('JWT Active'))?.split(' ')[2] ?? '';
+    expect(await run('ca', 'rotate', '--kind', 'jwt')).toMatchObject({ code: 0 });
+    expect((await slots()).filter((one) => one.startsWith('JWT Active'))).not.toContain(
+      `JWT Active ${former}`,
+    );
+    expect(await slots()).toContain(`JWT Old ${former}`);
+    const tainted = await run('ca', 'taint', former);
+    expect(tainted.text).toMatch(new RegExp(`JWT .*Old .*${former}.*tainted`));
+    // What the leader refuses is told in its words.
+    const refused = await run(
+      'ca',
+      'taint',
+      (await slots()).find((one) => one.startsWith('JWT Active'))?.split(' ')[2] ?? '',
+    );
+    expect(refused).toMatchObject({ code: 3, text: expect.stringContaining('[CaRequestFailed]') as unknown });
+    expect(await run('ca', 'revoke', 'nobody')).toMatchObject({ code: 3 });
+
+    await plane.kubectl(['apply', '-f', join(root, 'examples/payments')]);
+    const asked = ['--port', '8443', '--method', 'GET', '--path', '/api/payments'];
+    await plane.request('POST', '/api/v1/namespaces/payments/pods', {
+      metadata: { name: 'p', labels: { app: 'payment-service', tier: 'backend' } },
+      spec: { serviceAccountName: 'payment-service', containers: [{ name: 'c', image: 'none' }] },
+    });
+    const denied = await run('explain', ...asked, '--to', 'payments/p');
+    expect(denied).toMatchObject({ code: 1, text: expect.stringContaining('DENIED') as unknown });
+    expect(await run('lint')).toMatchObject({ code: 0 });
+    expect(await run('diff', join(root, 'examples/payments'))).toMatchObject({
+      ...{ code: 0, text: expect.stringContaining('no access changes') as unknown },
+    });
+    expect((await run('render', '--mesh', 'istio')).text).toContain('kind: AuthorizationPolicy');
+    expect((await run('graph')).text).toContain('digraph access');
+  }, 90_000);
 
   it('that cannot listen fails with the reason, and leaves nothing behind', async () => {
     const taken = createServer();

@@ -3,12 +3,16 @@ import { join } from 'node:path';
 import { SignetError } from '../../lib/errors.js';
 import { connectUnix, type AdminClient } from '../../rpc/client.js';
 import { AuthorityKind, AuthoritySlot, type Authority } from '../../rpc/gen/signet/admin/v1/admin.js';
+import type { TrustDomain } from '../../resources/identity.js';
+import { addClusterOptions, type ClusterFlags } from '../cluster.js';
+import { changeClusterCa, readClusterTrustDomain } from '../cluster-ca.js';
 import { requireSocket, withConnection } from '../endpoint.js';
 import type { CliIo } from '../io.js';
 import { answer, distance, outputOption, table, time, type OutputFormat } from '../output.js';
 
-interface CaOptions {
+interface CaOptions extends ClusterFlags {
   readonly state?: string;
+  readonly cluster?: true;
   readonly output: OutputFormat;
   readonly kind?: 'x509' | 'jwt';
 }
@@ -17,10 +21,16 @@ const KINDS = { x509: AuthorityKind.AUTHORITY_KIND_X509, jwt: AuthorityKind.AUTH
 
 /** `signet ca show|rotate|taint|revoke`. */
 export function caCommand(io: CliIo): Command {
-  const ca = new Command('ca').description('See and rotate the authorities of a running server.');
+  const ca = new Command('ca').description(
+    'See and rotate the authorities of a running server, or of a cluster.',
+  );
   withOptions(ca.command('show'))
     .description('Print the authorities, their slots and when they end.')
     .action(async (options: CaOptions) => {
+      if (isAboutCluster(io, options)) {
+        tellCluster(io, options, await readClusterTrustDomain(io, options));
+        return;
+      }
       const { trustDomain, bundleSequence, authorities } = await withAdmin(io, options, (admin) =>
         admin.listAuthorities({}),
       );
@@ -31,6 +41,12 @@ export function caCommand(io: CliIo): Command {
     .description('Prepare, publish and activate a new authority. The old one stays trusted until it ends.')
     .addOption(new Option('--kind <kind>', 'which; both unless said').choices(['x509', 'jwt']))
     .action(async (options: CaOptions) => {
+      if (isAboutCluster(io, options)) {
+        const { kind } = options;
+        const request = { action: 'rotate', ...(kind === undefined ? {} : { kind }) } as const;
+        tellCluster(io, options, await changeClusterCa(io, options, request));
+        return;
+      }
       const kind =
         options.kind === undefined ? AuthorityKind.AUTHORITY_KIND_UNSPECIFIED : KINDS[options.kind];
       const { authorities } = await withAdmin(io, options, (admin) => admin.rotateAuthority({ kind }));
@@ -42,6 +58,10 @@ export function caCommand(io: CliIo): Command {
     .description('Mark an old authority as not to be trusted for long: all it signed is replaced at once.')
     .argument('<id>', 'as `signet ca show` prints it')
     .action(async (id: string, options: CaOptions) => {
+      if (isAboutCluster(io, options)) {
+        tellCluster(io, options, await changeClusterCa(io, options, { action: 'taint', id }));
+        return;
+      }
       const { authority } = await withAdmin(io, options, async (admin) =>
         admin.taintAuthority({ kind: await kindOf(admin, id), id }),
       );
@@ -54,6 +74,10 @@ export function caCommand(io: CliIo): Command {
     .description('Take a tainted authority out of the bundle: nothing that it signed is trusted any more.')
     .argument('<id>', 'as `signet ca show` prints it')
     .action(async (id: string, options: CaOptions) => {
+      if (isAboutCluster(io, options)) {
+        tellCluster(io, options, await changeClusterCa(io, options, { action: 'revoke', id }));
+        return;
+      }
       const { authority } = await withAdmin(io, options, async (admin) =>
         admin.revokeAuthority({ kind: await kindOf(admin, id), id }),
       );
@@ -65,8 +89,36 @@ export function caCommand(io: CliIo): Command {
   return ca;
 }
 
+/** A cluster is meant where one is named; by kubectl's plugin, unless a state directory is. */
+function isAboutCluster({ environment }: CliIo, { state, cluster, kubeconfig, context }: CaOptions): boolean {
+  if (cluster === true || kubeconfig !== undefined || context !== undefined) return true;
+  return state === undefined && environment['SIGNET_KUBECTL_PLUGIN'] !== undefined;
+}
+
+function tellCluster(io: CliIo, { output }: CaOptions, { spec, status }: TrustDomain): void {
+  const { authorities = [], bundleSequence, conditions = [], request } = status ?? {};
+  const value = { trustDomain: spec.name, bundleSequence, authorities, conditions, request };
+  answer(io, output, value, () =>
+    [
+      table(
+        ['KIND', 'SLOT', 'ID', 'EXPIRES', 'STATE'],
+        authorities.map(({ kind, slot, id, notAfter, tainted, revoked }) => [
+          kind === 'X509' ? 'X.509' : 'JWT',
+          slot,
+          id,
+          `${notAfter} (${distance(io.clock.now(), Date.parse(notAfter))})`,
+          revoked ? 'revoked' : tainted ? 'tainted' : 'ok',
+        ]),
+      ),
+      // What is as it should be needs no words.
+      ...conditions.filter((one) => one.status !== 'True').map((one) => `${one.reason}: ${one.message}`),
+    ].join('\n'),
+  );
+}
+
 function withOptions(command: Command): Command {
-  return command
+  return addClusterOptions(command)
+    .option('--cluster', 'those of the cluster that kubectl is set to, rather than of a state directory')
     .option('--state <directory>', 'state directory of the server (default: SIGNET_STATE, else .signet)')
     .addOption(outputOption());
 }
