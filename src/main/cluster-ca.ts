@@ -3,6 +3,7 @@ import {
   type CaOptions,
   type CertificateAuthority,
 } from '../identity/ca/certificate-authority.js';
+import { diskUpstream } from '../identity/ca/disk-upstream.js';
 import { recordJournal } from '../identity/ca/record-journal.js';
 import { JournalError } from '../identity/ca/journal.js';
 import type { KeyEncryption } from '../identity/keys/encryption.js';
@@ -205,6 +206,8 @@ class SharedAuthorities implements ClusterAuthorities {
         jwtKeyType: settings.keyTypes.jwtAuthority,
         authorityTtlSeconds: settings.ttlSeconds.authority,
         ...(settings.jwtIssuer === undefined ? {} : { jwtIssuer: settings.jwtIssuer }),
+        // Its files are mounted where the leader runs, so in all replicas.
+        ...(settings.upstreamDisk === undefined ? {} : { upstream: diskUpstream(settings.upstreamDisk) }),
       },
       staleness: () => this.staleness(),
       ...(distributedForMs === undefined ? {} : { distributedForMs }),
