@@ -345,7 +345,8 @@ interface Term {
         );
         return left.flat().length === 0;
       });
-      await kubectl('delete', '-f', await rig.crds('cilium'));
+      // Nobody waits for the API server to forget them, which may take it long.
+      await kubectl('delete', '--wait=false', '-f', await rig.crds('cilium'));
     }, 60_000);
 
     it('begin and end by themselves, the end also where the server was away meanwhile', async () => {
