@@ -90,7 +90,11 @@ async function attested(
   );
   const { nodeName } = server;
   come.nodeName = nodeName;
-  const remote = createRemoteNodeApi(() => server.rpc, trustDomain, (id) => come.agent?.svidOf(id));
+  const remote = createRemoteNodeApi(
+    () => server.rpc,
+    trustDomain,
+    (id) => come.agent?.svidOf(id),
+  );
   const api: NodeApi = {
     ...remote,
     bundles: (until) =>
