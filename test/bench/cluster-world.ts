@@ -97,14 +97,14 @@ export interface BenchServer {
   readonly readyMs: number;
 }
 
-export async function startBenchServer(scope: Scope, plane: ControlPlane): Promise<BenchServer> {
+export async function startBenchServer(scope: Scope, plane: ControlPlane, atPort = 0): Promise<BenchServer> {
   const began = performance.now();
   const args = [
     'server',
     '--kubeconfig',
     plane.kubeconfig,
     '--listen-address',
-    '127.0.0.1:0',
+    `127.0.0.1:${atPort}`,
     '--http-address',
     '127.0.0.1:0',
   ];

@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import type { CertificateAuthority } from '../../../identity/ca/certificate-authority.js';
 import { trustDomainSettings, type TrustDomainSettings } from '../../../cluster/trust-domain.js';
 import type { Clock } from '../../../lib/clock.js';
@@ -47,6 +48,8 @@ export interface TrustDomainControllerOptions {
 }
 
 const KIND = 'TrustDomain';
+/** What is not known yet when a replica begins to lead is no news: what its predecessor knew stands meanwhile. */
+const SETTLE_MS = 10_000;
 /** An authority may become active, and the state stale, without any news. */
 const LOOK_MS = 5_000;
 
@@ -98,9 +101,11 @@ export function createTrustDomainController(options: TrustDomainControllerOption
 
 class TrustDomainWork {
   readonly #options: TrustDomainControllerOptions;
+  readonly #settledAt: number;
 
   constructor(options: TrustDomainControllerOptions) {
     this.#options = options;
+    this.#settledAt = options.clock.monotonic() + SETTLE_MS;
   }
 
   async reconcile(name: string, signal: AbortSignal): Promise<void> {
@@ -229,6 +234,7 @@ class TrustDomainWork {
 
   async #tell(resource: TrustDomain, request: AuthorityRequestStatus | undefined): Promise<void> {
     const ca = this.#options.authorities.ca.value;
+    if (this.#isSettling() && isDeepStrictEqual(request, this.#previous(resource)?.request)) return;
     await this.#write(
       resource,
       trustDomainStatus({
@@ -241,6 +247,13 @@ class TrustDomainWork {
         request,
       }),
     );
+  }
+
+  /** Whether the authorities are about to be opened, or the places of the bundle to be looked at, for the first time. */
+  #isSettling(): boolean {
+    const { authorities, unpublished, clock } = this.#options;
+    if (clock.monotonic() >= this.#settledAt || authorities.problem.value !== undefined) return false;
+    return authorities.ca.value === undefined || unpublished.value !== undefined;
   }
 
   async #write(resource: TrustDomain, status: TrustDomainStatus): Promise<void> {
