@@ -223,8 +223,12 @@ interface Term {
       expect(wanted.length).toBeGreaterThan(1);
       const path = 'payments/payment-access';
       await until('the policy is ready', async () => (await reason(path)) === 'Compiled');
-      const there = await istio();
-      expect([...there.keys()].sort()).toEqual(wanted.map(nameOf).sort());
+      // What is of the whole mesh has no policy whose status would tell of it.
+      const names = JSON.stringify(wanted.map(nameOf).sort());
+      const there = await until('exactly these objects are there', async () => {
+        const now = await istio();
+        return JSON.stringify([...now.keys()].sort()) === names ? now : undefined;
+      });
       for (const one of wanted) {
         const { spec, metadata } = there.get(nameOf(one)) ?? {};
         expect(spec).toEqual(one.spec);
