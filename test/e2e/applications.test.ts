@@ -66,7 +66,7 @@ function examplesIn(file: string): readonly Example[] {
     });
 }
 
-const all = [...examplesIn('documents.yaml'), ...examplesIn('roles.yaml')];
+const all = [...examplesIn('tests/documents.yaml'), ...examplesIn('tests/roles.yaml')];
 
 describe('applications ask Signet', () => {
   const scope = newScope();
