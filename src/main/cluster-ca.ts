@@ -116,6 +116,7 @@ class SharedAuthorities implements ClusterAuthorities {
   readonly #options: ClusterCaOptions;
   readonly #record: SecretRecord;
   readonly #name: string;
+  #encryption: CurrentEncryption | undefined;
   #told = '';
 
   constructor(options: ClusterCaOptions) {
@@ -195,7 +196,7 @@ class SharedAuthorities implements ClusterAuthorities {
     const { clock, random, logger, settings, distributedForMs } = this.#options;
     const { evidence = () => this.#evidence(), ...others } = how;
     const record = this.#record;
-    const encryption = await this.#options.encryption();
+    const encryption = await this.#presentEncryption();
     return openCertificateAuthority({
       ...{ clock, random, logger },
       trustDomain: settings.name,
@@ -228,6 +229,14 @@ class SharedAuthorities implements ClusterAuthorities {
     };
   }
 
+  /** After authorities began anew it is another one, for those that are open already, too. */
+  async #presentEncryption(): Promise<KeyEncryption> {
+    const present = await this.#options.encryption();
+    this.#encryption ??= new CurrentEncryption(present);
+    this.#encryption.become(present);
+    return this.#encryption;
+  }
+
   /** A server that holds authorities knows that there were some, whatever became of all that it has written. */
   #evidence(): string | undefined {
     const held = this.ca.value?.authorities().length ?? 0;
@@ -258,7 +267,12 @@ class SharedAuthorities implements ClusterAuthorities {
 
   async #follow(ca: CertificateAuthority): Promise<void> {
     try {
-      await ca.follow();
+      await ca.follow().catch(async (thrown: unknown) => {
+        if (SignetError.from(thrown).code !== 'KeyEncryptionWrong') throw thrown;
+        // Another replica may have begun anew with another key.
+        await this.#presentEncryption();
+        await ca.follow();
+      });
       this.#tell(undefined);
     } catch (thrown) {
       this.#tell(SignetError.from(thrown));
@@ -284,5 +298,30 @@ class SharedAuthorities implements ClusterAuthorities {
       if (!until.aborted) await this.#follow(ca);
     }
     await watching;
+  }
+}
+
+/** The key-encryption key that is in force now, for those who were given one for good. */
+class CurrentEncryption implements KeyEncryption {
+  #present: KeyEncryption;
+
+  constructor(first: KeyEncryption) {
+    this.#present = first;
+  }
+
+  get id(): string {
+    return this.#present.id;
+  }
+
+  become(next: KeyEncryption): void {
+    this.#present = next;
+  }
+
+  seal(plain: Uint8Array, context: Uint8Array): Promise<Uint8Array> {
+    return this.#present.seal(plain, context);
+  }
+
+  open(sealed: Uint8Array, context: Uint8Array): Promise<Uint8Array> {
+    return this.#present.open(sealed, context);
   }
 }

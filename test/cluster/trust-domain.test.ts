@@ -237,6 +237,32 @@ const CA_SECRET = `${SECRETS}/signet-ca`;
   );
 
   it(
+    'begins anew with another key-encryption key while servers run, and all of them sign with what is new',
+    async () => {
+      await start('a');
+      const second = await start('b');
+      await untilReady('True Signing');
+      const before = await active();
+      await plane.request('DELETE', CA_SECRET);
+      await plane.request('DELETE', `${SECRETS}/signet-key-encryption`);
+      await untilReady('False JournalMissing');
+      expect(await ask({ action: 'begin-anew', nonce: 'both' })).toMatchObject({ outcome: 'Succeeded' });
+      await untilReady('True Signing');
+      const present = await active();
+      expect(present).not.toEqual(before);
+      const [first] = servers;
+      await first?.stop();
+      await until('the second leads', async () => (await second.ready).leading.value);
+      expect(await ask({ action: 'prepare', kind: 'jwt', nonce: 'with-the-new-key' })).toMatchObject({
+        outcome: 'Succeeded',
+      });
+      await untilReady('True Signing');
+      expect(await active()).toEqual(present);
+    },
+    LONG,
+  );
+
+  it(
     'says what a lost key-encryption key means, and begins anew with another',
     async () => {
       const server = await start('a');
