@@ -3,7 +3,6 @@ import {
   type CaOptions,
   type CertificateAuthority,
 } from '../identity/ca/certificate-authority.js';
-import { diskUpstream } from '../identity/ca/disk-upstream.js';
 import { recordJournal } from '../identity/ca/record-journal.js';
 import { JournalError } from '../identity/ca/journal.js';
 import type { KeyEncryption } from '../identity/keys/encryption.js';
@@ -21,6 +20,7 @@ import { runReflector } from '../store/kubernetes/reflector.js';
 import { secretRecord, type SecretRecord } from '../store/kubernetes/secret-record.js';
 import { trimObject } from '../store/kubernetes/trim.js';
 import { SECRET } from '../store/kubernetes/types.js';
+import { caConfigOf } from './ca-config.js';
 
 /** What the shared CA of a cluster is made of. */
 export interface ClusterCaOptions {
@@ -202,14 +202,7 @@ class SharedAuthorities implements ClusterAuthorities {
       trustDomain: settings.name,
       keys: recordKeyStore({ record: this.#existing(evidence), random, encryption }),
       journal: recordJournal({ record, name: this.#name, evidence }),
-      config: {
-        x509KeyType: settings.keyTypes.x509Authority,
-        jwtKeyType: settings.keyTypes.jwtAuthority,
-        authorityTtlSeconds: settings.ttlSeconds.authority,
-        ...(settings.jwtIssuer === undefined ? {} : { jwtIssuer: settings.jwtIssuer }),
-        // Its files are mounted where the leader runs, so in all replicas.
-        ...(settings.upstreamDisk === undefined ? {} : { upstream: diskUpstream(settings.upstreamDisk) }),
-      },
+      config: caConfigOf(settings),
       staleness: () => this.staleness(),
       ...(distributedForMs === undefined ? {} : { distributedForMs }),
       ...others,

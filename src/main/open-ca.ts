@@ -1,7 +1,6 @@
 import { join } from 'node:path';
 import type { TrustDomainSettings } from '../cluster/trust-domain.js';
 import { openCertificateAuthority, type CertificateAuthority } from '../identity/ca/certificate-authority.js';
-import { diskUpstream } from '../identity/ca/disk-upstream.js';
 import { openFileJournal } from '../identity/ca/file-journal.js';
 import type { KeyEncryption } from '../identity/keys/encryption.js';
 import { fileKeyStore } from '../identity/keys/file-key-store.js';
@@ -9,6 +8,7 @@ import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
 import type { Random } from '../lib/random.js';
 import { keyEncryptionFromFile, keyEncryptionFromKms } from './cluster-key.js';
+import { caConfigOf } from './ca-config.js';
 
 /** Where a CA keeps its state, and what it works with. */
 export interface OpenCaOptions {
@@ -42,13 +42,7 @@ export async function openCa(
       clock,
       random,
       logger,
-      config: {
-        x509KeyType: settings.keyTypes.x509Authority,
-        jwtKeyType: settings.keyTypes.jwtAuthority,
-        authorityTtlSeconds: settings.ttlSeconds.authority,
-        ...(settings.jwtIssuer === undefined ? {} : { jwtIssuer: settings.jwtIssuer }),
-        ...(settings.upstreamDisk === undefined ? {} : { upstream: diskUpstream(settings.upstreamDisk) }),
-      },
+      config: caConfigOf(settings),
     });
   } catch (error) {
     await journal.close();
