@@ -1,9 +1,6 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { createAgent, type Agent } from '../../src/agent/agent.js';
 import { connectToServer } from '../../src/agent/remote/server-connection.js';
-import { trustedRoots } from '../../src/identity/ca/authority-set.js';
-import { decodeJournal } from '../../src/identity/ca/journal-codec.js';
-import { formatBundleDocument } from '../../src/identity/spiffe/bundle-document.js';
 import { systemClock } from '../../src/lib/clock.js';
 import { silentLogger } from '../../src/lib/logger.js';
 import { systemRandom } from '../../src/lib/random.js';
@@ -13,6 +10,7 @@ import { start, type Program } from '../e2e/support/process.js';
 import type { Scope } from '../e2e/support/scope.js';
 import { signetCommand } from '../e2e/support/signet.js';
 import type { ControlPlane } from '../rig/control-plane.js';
+import { bundleOf } from '../support/cluster-agents.js';
 
 /** A cluster for benchmarks: real control plane, real server, agents in this process for nodes that are only names. */
 
@@ -154,7 +152,7 @@ export async function startBenchAgent(
   const token = await plane.serviceAccountToken({
     ...{ namespace: SYSTEM, name: AGENTS, audience: AUDIENCE, boundPod: { name } },
   });
-  const bundle = await bundleOf(plane);
+  const bundle = await bundleOf(plane, 'bench.test');
   const stop = new AbortController();
   const parts = { clock: systemClock, random: systemRandom, logger: silentLogger };
   const connection = await connectToServer(
@@ -210,19 +208,4 @@ function watched(api: NodeApi, { registered, signed }: AgentEvents, ids: Set<str
       return results;
     },
   };
-}
-
-/** The bundle as the server's own Secret has it: published or not, it is what an agent would be given. */
-async function bundleOf(plane: ControlPlane): Promise<string> {
-  const { body } = await plane.request('GET', `/api/v1/namespaces/${SYSTEM}/secrets/signet-ca`);
-  const { data } = body as { readonly data: Readonly<Record<string, string>> };
-  const state = decodeJournal(Buffer.from(data['journal.json'] ?? '', 'base64'));
-  return formatBundleDocument({
-    ...{
-      trustDomain: 'bench.test',
-      x509Authorities: trustedRoots(state.set),
-      jwtAuthorities: [],
-      sequence: 1,
-    },
-  });
 }
