@@ -156,6 +156,23 @@ describe('leader election', () => {
     expect(one.election.leading.value).toBe(false);
   });
 
+  it('tells of a new term when a renewal comes through after the former one had run out unnoticed', async () => {
+    const { clock, start } = newWorld();
+    let asleep = 0;
+    const own: Clock = { ...skewed(clock, 0, 1), monotonic: () => clock.monotonic() + asleep };
+    let back = 5;
+    const one = start('one', () => ({ thereMs: 5, backMs: back }), own);
+    await leads(clock, one);
+    // A renewal is sent, and the process stands still until its answer is there and the term before it is over.
+    back = 200;
+    await clock.advance(2_100);
+    asleep = 4_500;
+    const seen: boolean[] = [one.election.leading.value];
+    one.election.leading.watch((leads) => seen.push(leads));
+    await clock.advance(200);
+    expect([seen, one.election.leading.value]).toEqual([[false, false, true], true]);
+  });
+
   it('does not take over a Lease that was deleted by hand while its leader may lead', async () => {
     const { clock, api, start } = newWorld();
     const one = start('one');

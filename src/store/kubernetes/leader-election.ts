@@ -148,6 +148,8 @@ class Election implements LeaderElection {
   #leadUntil(end: number): void {
     const { clock } = this.#options;
     this.#end?.cancel();
+    // A process that stood still: who looked meanwhile has seen it lead no longer, and is to be told that it does again.
+    if (!this.leading.value) this.#lead(false);
     const left = end - clock.monotonic();
     if (left > 0) this.#end = clock.after(left, () => this.#lead(false));
     this.leading.until = end;
