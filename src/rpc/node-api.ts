@@ -14,6 +14,11 @@ export interface NodeApi {
   sync(signal: AbortSignal): AsyncIterable<SyncUpdate>;
   /** The bundles the node's workloads need: each message is the whole state. */
   bundles(signal: AbortSignal): AsyncIterable<BundleUpdate>;
+  /**
+   * What decisions on the caller's node are made from. The first update is about what differs from `held`; without that it
+   * is the whole. Optional: an API without it has no decisions made.
+   */
+  policies?(held: readonly HeldPolicyItem[], signal: AbortSignal): AsyncIterable<PolicyUpdate>;
   /** Signs X.509-SVIDs, at most {@link MAX_SIGN_BATCH}; one result per request, in order. One failure fails one. */
   signX509(requests: readonly SignX509Request[], signal?: AbortSignal): Promise<readonly SignX509Result[]>;
   /** Signs JWT-SVIDs, at most {@link MAX_SIGN_BATCH}; one result per request, in order. */
@@ -55,6 +60,34 @@ export interface BundleUpdate {
   readonly taintedJwt: readonly string[];
   /** Serial numbers (lower-case hex) of X.509-SVIDs that are revoked: they are replaced at once. */
   readonly revokedSerials?: readonly string[];
+}
+
+/**
+ * One object that decisions are made from, in the form and extent in which they ask for it.
+ *
+ * - Policies, roles and the TrustDomain: without metadata but the name, without status; of the TrustDomain the name, the
+ *   default action and the token issuers alone.
+ * - `Namespace`: its labels. `Pod` (of the caller's node alone): its labels, service account, owner, and `identities`.
+ * - `WorkloadIdentity`, `ClusterWorkloadIdentity`: the SPIFFE IDs that it gives out (`uris`), where a policy names it.
+ * - `Source`: what is known of whoever holds a SPIFFE ID, where a policy asks for that.
+ */
+export interface PolicyItem {
+  /** `Kind/namespace/name`, or `Kind/name`; of a source, `Source/` and the SPIFFE ID. */
+  readonly key: string;
+  /** The same for the same JSON, on every replica. */
+  readonly revision: string;
+  readonly json: string;
+}
+
+export type HeldPolicyItem = Pick<PolicyItem, 'key' | 'revision'>;
+
+/** Items that came, changed or went; all of it takes effect together. */
+export interface PolicyUpdate {
+  /** What is not in `upserts` is gone, whatever the reader holds. */
+  readonly snapshot: boolean;
+  readonly upserts: readonly PolicyItem[];
+  /** Keys of items that are no more. */
+  readonly removed: readonly string[];
 }
 
 export interface SignX509Request {

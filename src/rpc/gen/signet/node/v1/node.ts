@@ -136,6 +136,36 @@ export interface FederatedBundle {
   document: string;
 }
 
+export interface WatchPoliciesRequest {
+  /** What the agent holds already, from this replica or another. */
+  held: HeldPolicyItem[];
+}
+
+export interface HeldPolicyItem {
+  key: string;
+  revision: string;
+}
+
+export interface PolicyUpdate {
+  /** Items that are new or have changed. */
+  upserts: PolicyItem[];
+  /** Keys of items that are no more. */
+  removed: string[];
+  /** What is not in this update is no more, whatever the agent holds. */
+  snapshot: boolean;
+  /** More of the same update follows: act when the last part has come. */
+  more: boolean;
+}
+
+/** An object, as far as decisions on the node ask for it. */
+export interface PolicyItem {
+  /** `Kind/namespace/name`, or `Kind/name`. */
+  key: string;
+  /** The same for the same JSON, on every replica. */
+  revision: string;
+  json: string;
+}
+
 export interface SignX509Request {
   requests: X509Request[];
 }
@@ -1206,6 +1236,256 @@ export const FederatedBundle: MessageFns<FederatedBundle> = {
   },
 };
 
+function createBaseWatchPoliciesRequest(): WatchPoliciesRequest {
+  return { held: [] };
+}
+
+export const WatchPoliciesRequest: MessageFns<WatchPoliciesRequest> = {
+  encode(message: WatchPoliciesRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.held) {
+      HeldPolicyItem.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): WatchPoliciesRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseWatchPoliciesRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.held.push(HeldPolicyItem.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseHeldPolicyItem(): HeldPolicyItem {
+  return { key: "", revision: "" };
+}
+
+export const HeldPolicyItem: MessageFns<HeldPolicyItem> = {
+  encode(message: HeldPolicyItem, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.revision !== "") {
+      writer.uint32(18).string(message.revision);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): HeldPolicyItem {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseHeldPolicyItem();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.revision = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBasePolicyUpdate(): PolicyUpdate {
+  return { upserts: [], removed: [], snapshot: false, more: false };
+}
+
+export const PolicyUpdate: MessageFns<PolicyUpdate> = {
+  encode(message: PolicyUpdate, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.upserts) {
+      PolicyItem.encode(v!, writer.uint32(10).fork()).join();
+    }
+    for (const v of message.removed) {
+      writer.uint32(18).string(v!);
+    }
+    if (message.snapshot !== false) {
+      writer.uint32(24).bool(message.snapshot);
+    }
+    if (message.more !== false) {
+      writer.uint32(32).bool(message.more);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PolicyUpdate {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePolicyUpdate();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.upserts.push(PolicyItem.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.removed.push(reader.string());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.snapshot = reader.bool();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.more = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBasePolicyItem(): PolicyItem {
+  return { key: "", revision: "", json: "" };
+}
+
+export const PolicyItem: MessageFns<PolicyItem> = {
+  encode(message: PolicyItem, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.revision !== "") {
+      writer.uint32(18).string(message.revision);
+    }
+    if (message.json !== "") {
+      writer.uint32(26).string(message.json);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PolicyItem {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePolicyItem();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.revision = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.json = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
 function createBaseSignX509Request(): SignX509Request {
   return { requests: [] };
 }
@@ -2110,6 +2390,16 @@ export const NodeService = {
     responseSerialize: (value: BundleUpdate): Buffer => Buffer.from(BundleUpdate.encode(value).finish()),
     responseDeserialize: (value: Buffer): BundleUpdate => BundleUpdate.decode(value),
   },
+  /** What decisions on the node are made from: first what differs from what the agent holds, then each change. */
+  watchPolicies: {
+    path: "/signet.node.v1.Node/WatchPolicies" as const,
+    requestStream: false as const,
+    responseStream: true as const,
+    requestSerialize: (value: WatchPoliciesRequest): Buffer => Buffer.from(WatchPoliciesRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): WatchPoliciesRequest => WatchPoliciesRequest.decode(value),
+    responseSerialize: (value: PolicyUpdate): Buffer => Buffer.from(PolicyUpdate.encode(value).finish()),
+    responseDeserialize: (value: Buffer): PolicyUpdate => PolicyUpdate.decode(value),
+  },
   signX509: {
     path: "/signet.node.v1.Node/SignX509" as const,
     requestStream: false as const,
@@ -2149,6 +2439,8 @@ export interface NodeServer extends UntypedServiceImplementation {
   sync: handleServerStreamingCall<SyncRequest, SyncUpdate>;
   /** The bundles that the node's workloads need: each message is the whole state. */
   watchBundles: handleServerStreamingCall<WatchBundlesRequest, BundleUpdate>;
+  /** What decisions on the node are made from: first what differs from what the agent holds, then each change. */
+  watchPolicies: handleServerStreamingCall<WatchPoliciesRequest, PolicyUpdate>;
   signX509: handleUnaryCall<SignX509Request, SignX509Response>;
   signJwt: handleUnaryCall<SignJwtRequest, SignJwtResponse>;
   /** Why a workload of the node has no identity. */
@@ -2195,6 +2487,13 @@ export interface NodeClient extends Client {
     metadata?: Metadata,
     options?: Partial<CallOptions>,
   ): ClientReadableStream<BundleUpdate>;
+  /** What decisions on the node are made from: first what differs from what the agent holds, then each change. */
+  watchPolicies(request: WatchPoliciesRequest, options?: Partial<CallOptions>): ClientReadableStream<PolicyUpdate>;
+  watchPolicies(
+    request: WatchPoliciesRequest,
+    metadata?: Metadata,
+    options?: Partial<CallOptions>,
+  ): ClientReadableStream<PolicyUpdate>;
   signX509(
     request: SignX509Request,
     callback: (error: ServiceError | null, response: SignX509Response) => void,
