@@ -8,7 +8,7 @@ import { labelsMatch } from '../access/policy/selector.js';
 import type { IdentityResource } from '../identity/registration/identity-rules.js';
 import { createRegistrationIndex } from '../identity/registration/registration-index.js';
 import type { Registration } from '../identity/registration/registration.js';
-import type { Store, StoreChange, StoredObject } from '../store/store.js';
+import type { StoreChange, StoredObject, StoreReader } from '../store/store.js';
 import { readInventory } from './inventory.js';
 import { podFacts } from './pod-facts.js';
 import type { TrustDomainSettings } from './trust-domain.js';
@@ -21,12 +21,12 @@ export interface AccessView {
 
 /** The registrations of a store, as far as access is about them. */
 export interface RegistrationSource {
-  all(): Iterable<Registration>;
+  all(): Iterable<Pick<Registration, 'subject' | 'identity' | 'spiffeId'>>;
 }
 
 /** The policies of a store, compiled, and the workloads that they are about. */
 export function readAccessView(
-  store: Store,
+  store: StoreReader,
   settings: TrustDomainSettings,
   registrations: RegistrationSource = computeRegistrations(store, settings),
 ): AccessView {
@@ -50,7 +50,7 @@ const POLICIES: readonly string[] = ['AccessPolicy', 'ClusterAccessPolicy'];
 
 /** Reads a view of a store, to read again later what has changed of it. */
 export function createAccessReader(
-  store: Store,
+  store: StoreReader,
   settings: TrustDomainSettings,
   registrations: RegistrationSource,
 ): AccessReader {
@@ -94,7 +94,7 @@ function keyOf({ metadata }: StoredObject): string {
 }
 
 /** Whether a change may be one of what policies are about; a policy's is where nothing else says that there is its namespace. */
-function changesWorld({ kind, key }: ChangedObject, store: Store): boolean {
+function changesWorld({ kind, key }: ChangedObject, store: StoreReader): boolean {
   if (kind !== 'AccessPolicy') return kind !== 'ClusterAccessPolicy' && kind !== 'AccessRole';
   const slash = key.indexOf('/');
   return slash < 0 || store.get('Namespace', key.slice(0, slash)) === undefined;
@@ -111,7 +111,11 @@ interface World {
 }
 
 /** What policies are about. */
-function readWorld(store: Store, settings: TrustDomainSettings, registrations: RegistrationSource): World {
+function readWorld(
+  store: StoreReader,
+  settings: TrustDomainSettings,
+  registrations: RegistrationSource,
+): World {
   const { byPod, byIdentity } = indexRegistrations(registrations);
   const inventory = readInventory(store, {
     trustDomain: settings.name,
@@ -151,7 +155,7 @@ function indexRegistrations(registrations: RegistrationSource): {
 const identityKey = ({ kind, namespace, name }: IdentityName): string => `${kind} ${namespace}/${name}`;
 
 /** Who gets which identity, worked out anew: for those who have no server that keeps it. */
-function computeRegistrations(store: Store, settings: TrustDomainSettings): RegistrationSource {
+function computeRegistrations(store: StoreReader, settings: TrustDomainSettings): RegistrationSource {
   const index = createRegistrationIndex({
     trustDomain: settings.name,
     defaults: { x509TtlSeconds: settings.ttlSeconds.x509Svid, jwtTtlSeconds: settings.ttlSeconds.jwtSvid },

@@ -7,7 +7,7 @@ import {
   type WorkloadProbe,
 } from '../access/mesh/inventory.js';
 import type { PodFacts } from '../identity/registration/registration.js';
-import type { Store, StoredObject } from '../store/store.js';
+import type { StoredObject, StoreReader } from '../store/store.js';
 import { podFacts } from './pod-facts.js';
 import { list, protocolOf, readGateways, readServices, type Fields } from './services.js';
 
@@ -34,7 +34,7 @@ export interface InventoryOptions {
 }
 
 /** The namespaces, and the workloads of all pods that run, with the identities that they get. */
-export function readInventory(store: Store, options: InventoryOptions): Inventory {
+export function readInventory(store: StoreReader, options: InventoryOptions): Inventory {
   const workloads = new Map<string, InventoryWorkload>();
   for (const object of store.list('Pod')) {
     const facts = podFacts(object);
@@ -68,7 +68,7 @@ export function readInventory(store: Store, options: InventoryOptions): Inventor
 const compare = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);
 
 /** The namespaces that there are, and those that objects are in though nobody wrote them down. */
-function readNamespaces(store: Store): readonly InventoryNamespace[] {
+function readNamespaces(store: StoreReader): readonly InventoryNamespace[] {
   const found = new Map<string, Readonly<Record<string, string>>>();
   for (const { metadata } of store.list('Namespace')) found.set(metadata.name, metadata.labels ?? {});
   for (const kind of ['Pod', 'ServiceAccount', 'Service', 'Gateway', 'WorkloadIdentity', 'AccessPolicy']) {
@@ -89,12 +89,17 @@ function workloadOf(pod: StoredObject, facts: PodFacts, options: InventoryOption
     namespace: facts.namespace,
     name: workloadName(pod),
     serviceAccount: facts.serviceAccount,
-    labels: Object.fromEntries(Object.entries(facts.labels).filter(([key]) => !PER_POD_LABELS.has(key))),
+    labels: workloadLabels(facts.labels),
     namespaceLabels: {},
     spiffeIds: [...options.spiffeIds(facts.uid)].sort(),
     ports: containers.flatMap(portsOf).sort((a, b) => a.port - b.port),
     ...(probes.length === 0 ? {} : { probes }),
   };
+}
+
+/** The labels of a pod that it shares with its replicas. */
+export function workloadLabels(labels: Readonly<Record<string, string>>): Readonly<Record<string, string>> {
+  return Object.fromEntries(Object.entries(labels).filter(([key]) => !PER_POD_LABELS.has(key)));
 }
 
 /** The name of what made the pod: of the Deployment, not of its ReplicaSet. */

@@ -4,13 +4,13 @@ import type {
   PortProtocol,
   ServicePort,
 } from '../access/mesh/inventory.js';
-import type { Store, StoredObject } from '../store/store.js';
+import type { StoredObject, StoreReader } from '../store/store.js';
 
 /** What is not looked into further. */
 export type Fields = Readonly<Record<string, unknown>>;
 
 /** The Services that stand for pods, in order. One without an address of its own (ExternalName) is none. */
-export function readServices(store: Store): readonly InventoryService[] {
+export function readServices(store: StoreReader): readonly InventoryService[] {
   return inOrder(store.list('Service')).flatMap((object): readonly InventoryService[] => {
     const spec = specOf(object);
     if (spec['type'] === 'ExternalName') return [];
@@ -26,7 +26,7 @@ export function readServices(store: Store): readonly InventoryService[] {
 }
 
 /** The Gateways of the Gateway API, in order. */
-export function readGateways(store: Store): readonly InventoryGateway[] {
+export function readGateways(store: StoreReader): readonly InventoryGateway[] {
   return inOrder(store.list('Gateway')).map((object) => ({
     ...named(object),
     className: textOr(specOf(object)['gatewayClassName'], ''),

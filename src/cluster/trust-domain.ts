@@ -2,7 +2,7 @@ import { parseTrustDomain } from '../identity/spiffe/id.js';
 import { SignetError } from '../lib/errors.js';
 import { parseDuration } from '../lib/duration.js';
 import type { KeyTypeName, TokenIssuer, TrustDomain, TrustDomainSpec } from '../resources/identity.js';
-import type { Store } from '../store/store.js';
+import type { StoreReader } from '../store/store.js';
 
 /** Settings of the trust domain that cannot be. The message names the field and the fix. */
 export class TrustDomainError extends SignetError {}
@@ -53,7 +53,7 @@ const MAX_ISSUER = 2048;
  *
  * @throws TrustDomainError `TrustDomainAmbiguous`
  */
-export function findTrustDomain(store: Store): TrustDomain | undefined {
+export function findTrustDomain(store: StoreReader): TrustDomain | undefined {
   const found = store.list('TrustDomain');
   if (found.length > 1) {
     const names = found.map(({ metadata }) => metadata.name).sort();

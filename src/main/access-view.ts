@@ -8,19 +8,25 @@ import {
   type RegistrationSource,
 } from '../cluster/access-view.js';
 import { podFacts } from '../cluster/pod-facts.js';
+import { holderFacts, sourceOf } from '../cluster/source-facts.js';
 import type { TrustDomainSettings } from '../cluster/trust-domain.js';
 import type { PodFacts } from '../identity/registration/registration.js';
 import type { Clock, Timer } from '../lib/clock.js';
 import { SignetError } from '../lib/errors.js';
 import type { Logger } from '../lib/logger.js';
-import type { Store } from '../store/store.js';
+import type { StoreReader } from '../store/store.js';
 
 /** What a live view is made from. */
 export interface LiveAccessViewOptions {
-  readonly store: Store;
+  readonly store: StoreReader;
   readonly settings: TrustDomainSettings;
   /** In step with the store before this is told of a change. */
   readonly registrations: RegistrationSource;
+  /**
+   * Gives what is known now of whoever holds an ID, told of by changes of the kind `Source`. For those who do not see all
+   * pods; without it, the pods of the store say.
+   */
+  readonly sources?: () => AuthorizationView['source'];
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -45,6 +51,7 @@ const KINDS: ReadonlySet<string> = new Set([
   'ServiceAccount',
   'WorkloadIdentity',
   'ClusterWorkloadIdentity',
+  'Source',
 ]);
 
 /**
@@ -120,7 +127,7 @@ export function followAccess(options: LiveAccessViewOptions): LiveAccessView {
 type Lookups = Pick<AuthorizationView, 'pod' | 'target' | 'source'>;
 
 function readWorkloads(
-  { store, registrations }: LiveAccessViewOptions,
+  { store, registrations, sources }: LiveAccessViewOptions,
   inventory: Inventory,
   before: ReadonlyMap<string, TargetWorkload>,
 ): { readonly lookups: Lookups; readonly targets: ReadonlyMap<string, TargetWorkload> } {
@@ -143,20 +150,28 @@ function readWorkloads(
       namespaceLabels: namespaceLabels.get(namespace) ?? {},
     });
   }
-  const { podHolders, processIds } = holders(registrations, pods);
-  const sources = new Map<string, SourceWorkload | undefined>();
   return {
     targets,
     lookups: {
       pod: (uid) => targets.get(uid),
       target: (uri) => alike(inventory.holdersOf(uri)),
-      source(uri) {
-        if (!podHolders.has(uri) || processIds.has(uri)) return undefined;
-        if (!sources.has(uri))
-          sources.set(uri, sourceOf(inventory.holdersOf(uri), podHolders.get(uri) ?? []));
-        return sources.get(uri);
-      },
+      source: sources?.() ?? sourcesOf(registrations, pods),
     },
+  };
+}
+
+/** What is known of the holders of IDs by their pods, each worked out when first asked for. */
+function sourcesOf(
+  registrations: RegistrationSource,
+  pods: ReadonlyMap<string, PodFacts>,
+): AuthorizationView['source'] {
+  const { podHolders, processIds } = holders(registrations, pods);
+  const known = new Map<string, SourceWorkload | undefined>();
+  return (uri) => {
+    const found = podHolders.get(uri);
+    if (found === undefined || processIds.has(uri)) return undefined;
+    if (!known.has(uri)) known.set(uri, sourceOf(found.map(holderFacts)));
+    return known.get(uri);
   };
 }
 
@@ -190,26 +205,6 @@ function alike(workloads: readonly InventoryWorkload[]): InventoryWorkload | und
   return first !== undefined && workloads.every((other) => same({ ...first, name: other.name }, other))
     ? first
     : undefined;
-}
-
-function sourceOf(
-  workloads: readonly InventoryWorkload[],
-  pods: readonly PodFacts[],
-): SourceWorkload | undefined {
-  const [workload] = workloads;
-  if (workload === undefined || !workloads.every(({ labels }) => sameLabels(labels, workload.labels)))
-    return undefined;
-  const [pod] = pods;
-  const images = (facts: PodFacts | undefined): string => JSON.stringify([...(facts?.images ?? [])].sort());
-  return {
-    labels: workload.labels,
-    ...(pod !== undefined && pods.every((other) => images(other) === images(pod))
-      ? { images: pod.images }
-      : {}),
-    ...(pod !== undefined && pods.every(({ privileged }) => privileged === pod.privileged)
-      ? { privileged: pod.privileged }
-      : {}),
-  };
 }
 
 function same(a: TargetWorkload, b: TargetWorkload): boolean {

@@ -43,3 +43,6 @@ export interface Store {
   /** The status last written, if any. */
   status(kind: string, key: string): unknown;
 }
+
+/** What is enough for those who only read and watch. */
+export type StoreReader = Pick<Store, 'list' | 'get' | 'subscribe'>;
