@@ -26,6 +26,11 @@ export interface ListenUnixOptions {
   readonly mode: number;
   /** Permission bits of directories made on the way; 0755 unless said. */
   readonly directoryMode?: number;
+  /**
+   * Takes the place of another socket, also of one that answers, without a moment in which there is none; and leaves the
+   * file when closed, for the next to do the same. Whoever made the directory removes it. False unless said.
+   */
+  readonly takeOver?: boolean;
   /** Becomes `Peer.listener`. */
   readonly name: string;
   /** Whether `Peer.credentials` is filled in. A peer that the kernel does not vouch for is then refused. */
@@ -40,7 +45,12 @@ export interface RpcListener {
   readonly name: string;
   /** Open connections. */
   readonly connections: number;
-  /** Stops listening, ends its calls with `Unavailable`, closes its connections, removes the socket file. */
+  /** Whether the path leads here: not once another process has taken it over. */
+  isCurrent(): Promise<boolean>;
+  /**
+   * Stops listening, ends its calls with `Unavailable`, closes its connections, removes the socket file unless it is one
+   * to be taken over.
+   */
   close(): Promise<void>;
 }
 
@@ -93,6 +103,10 @@ export class UnixListener implements RpcListener {
 
   get connections(): number {
     return this.#share.count;
+  }
+
+  async isCurrent(): Promise<boolean> {
+    return (await this.#file?.isCurrent()) ?? false;
   }
 
   async open(random: Random): Promise<void> {

@@ -8,6 +8,7 @@ import {
   mkdtemp,
   readFile,
   readdir,
+  readlink,
   rename,
   rm,
   stat,
@@ -103,18 +104,69 @@ describe('listenAt', () => {
     expect((await readdir(directory)).sort()).toEqual(['fresh.sock', 'stale.sock']);
   });
 
-  it('never takes the place of a file that is no socket, nor follows a link', async () => {
+  it.each([false, true])(
+    'never takes the place of a file that is no socket, nor follows a link (take over: %s)',
+    async (takeOver) => {
+      const path = join(directory, 'api.sock');
+      await writeFile(path, 'precious');
+      const target = join(directory, 'target.sock');
+      await listenAt(server(), { path: target, mode: 0o600 }, random);
+      const linked = join(directory, 'link.sock');
+      await symlink(target, linked);
+      await mkdir(join(directory, 'directory'));
+      for (const taken of [path, linked, join(directory, 'directory')])
+        await expect(
+          listenAt(server(), { path: taken, mode: 0o600, takeOver }, random),
+        ).rejects.toMatchObject({
+          code: 'SocketPathTaken',
+          message: expect.stringContaining(taken),
+        });
+      expect(await readFile(path, 'utf8')).toBe('precious');
+      expect(await readlink(linked)).toBe(target);
+      expect((await readdir(directory)).sort()).toEqual([
+        'api.sock',
+        'directory',
+        'link.sock',
+        'target.sock',
+      ]);
+    },
+  );
+
+  it('takes over a socket that answers when told to, with its own mode, and leaves it to the next', async () => {
     const path = join(directory, 'api.sock');
-    await writeFile(path, 'precious');
-    await expect(listenAt(server(), { path, mode: 0o600 }, random)).rejects.toMatchObject({
-      code: 'SocketPathTaken',
-    });
-    expect(await readFile(path, 'utf8')).toBe('precious');
-    const linked = join(directory, 'link.sock');
-    await symlink(path, linked);
-    await expect(listenAt(server(), { path: linked, mode: 0o600 }, random)).rejects.toMatchObject({
-      code: 'SocketPathTaken',
-    });
+    const accepted: string[] = [];
+    const named = (name: string): Server => {
+      const made = server();
+      made.on('connection', () => accepted.push(name));
+      return made;
+    };
+    const options = { path, mode: 0o666, takeOver: true };
+    const first = await listenAt(named('first'), { path, mode: 0o600 }, random);
+    const second = await listenAt(named('second'), options, random);
+    expect((await stat(path)).mode & 0o777).toBe(0o666);
+    expect(await first.isCurrent()).toBe(false);
+    expect(await second.isCurrent()).toBe(true);
+    await first.remove();
+    (await rawConnection(path)).destroy();
+    const third = await listenAt(named('third'), options, random);
+    await second.remove();
+    await third.remove();
+    (await rawConnection(path)).destroy();
+    expect(await third.isCurrent()).toBe(true);
+    expect(accepted).toEqual(['second', 'third']);
+    expect(await readdir(directory)).toEqual(['api.sock']);
+  });
+
+  it('takes over from many that come at once: the last one has the path, and nothing is left beside it', async () => {
+    const path = join(directory, 'api.sock');
+    await staleSocket(path);
+    const files = await Promise.all(
+      Array.from({ length: 8 }, () => listenAt(server(), { path, mode: 0o600, takeOver: true }, random)),
+    );
+    const current = await Promise.all(files.map((file) => file.isCurrent()));
+    expect(current.filter((is) => is)).toHaveLength(1);
+    (await rawConnection(path)).destroy();
+    expect(await readdir(directory)).toEqual(['api.sock']);
   });
 
   it('says what to do when the path is too long or relative', async () => {

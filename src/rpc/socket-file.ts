@@ -19,19 +19,26 @@ export interface SocketFileOptions {
   readonly mode: number;
   /** Permission bits of directories that must be made on the way; 0755 unless said. */
   readonly directoryMode?: number;
+  /**
+   * Whether it takes the place of a socket that answers, too: at no moment is there none at the path. Such a file is left
+   * when its owner ends, so that the next one can do the same.
+   */
+  readonly takeOver?: boolean;
 }
 
 /** A socket file that this process made. */
 export interface SocketFile {
   readonly path: string;
-  /** Removes the file, if it is still the one that was made. */
+  /** Removes the file, if it is still the one that was made; never one that others take over. */
   remove(): Promise<void>;
+  /** Whether the path leads to the file that was made: not once another process has taken it over. */
+  isCurrent(): Promise<boolean>;
 }
 
 /**
  * Makes `server` listen at a path, so that the path appears at once with its mode, or not at all: the socket is bound
  * under a temporary name in the same directory, gets its mode, and is linked to its name. What a dead process left is
- * replaced; a socket that still answers is never taken away.
+ * replaced; a socket that still answers is never taken away, unless `takeOver` says so.
  *
  * Until the promise resolves, connections may come in under the temporary name; the caller must refuse them.
  *
@@ -48,14 +55,25 @@ export async function listenAt(
   const directory = dirname(path);
   try {
     await mkdir(directory, { recursive: true, mode: options.directoryMode ?? 0o755 });
-    await clearStale(path, () => temporaryName(path, random));
+    const takeOver = options.takeOver ?? false;
+    if (takeOver) await refuseOtherKinds(path);
+    else await clearStale(path, () => temporaryName(path, random));
     const temporary = temporaryName(path, random);
     await bind(server, temporary);
     try {
       await chmod(temporary, options.mode);
       const made = await lstat(temporary);
-      await publish(temporary, path);
-      return { path, remove: () => removeIfSame(path, made) };
+      if (takeOver) await replace(temporary, path);
+      else await publish(temporary, path);
+      return {
+        path,
+        // A look and a removal are two steps, between which the next owner may come.
+        remove: () => (takeOver ? Promise.resolve() : removeIfSame(path, made)),
+        isCurrent: async () => {
+          const found = await statOrUndefined(path);
+          return found !== undefined && same(found, made);
+        },
+      };
     } finally {
       await rm(temporary, { force: true });
     }
@@ -96,13 +114,8 @@ function temporaryName(path: string, random: Random): string {
 
 /** Takes away what a dead process left at the path, without a moment in which a live socket could be taken. */
 async function clearStale(path: string, aside: () => string): Promise<void> {
-  const found = await statOrUndefined(path);
+  const found = await refuseOtherKinds(path);
   if (found === undefined) return;
-  if (!found.isSocket())
-    throw new SocketFileError(
-      'SocketPathTaken',
-      `${path} exists and is no socket: choose another path, or remove it`,
-    );
   if (await answers(path)) throw inUse(path);
   const moved = aside();
   try {
@@ -119,6 +132,22 @@ async function clearStale(path: string, aside: () => string): Promise<void> {
     throw inUse(path);
   }
   await unlink(moved);
+}
+
+/** The socket at the path, if there is one. Throws where another kind of file is. */
+async function refuseOtherKinds(path: string): Promise<Stats | undefined> {
+  const found = await statOrUndefined(path);
+  if (found === undefined || found.isSocket()) return found;
+  throw new SocketFileError(
+    'SocketPathTaken',
+    `${path} exists and is no socket: choose another path, or remove it`,
+  );
+}
+
+/** Looks again, as late as can be: a rename takes the place of any kind of file. */
+async function replace(temporary: string, path: string): Promise<void> {
+  await refuseOtherKinds(path);
+  await rename(temporary, path);
 }
 
 async function publish(temporary: string, path: string): Promise<void> {

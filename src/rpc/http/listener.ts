@@ -45,7 +45,12 @@ export interface ListenPlainOptions {
 export interface HttpListener {
   /** Of a unix socket: its path. Of a port: `address:port`. */
   readonly path: string;
-  /** Stops listening, answers what is under way with 503, closes its connections, removes a socket file. */
+  /** Whether the path leads here: not once another process has taken a unix socket over. */
+  isCurrent(): Promise<boolean>;
+  /**
+   * Stops listening, answers what is under way with 503, closes its connections, removes a socket file unless it is one to
+   * be taken over.
+   */
   close(): Promise<void>;
 }
 
@@ -110,6 +115,7 @@ export async function openUnix(
   admission.open();
   return {
     path,
+    isCurrent: () => file.isCurrent(),
     async close() {
       admission.close();
       // Before the socket stops to answer, so that nobody takes the file for a dead process's meanwhile.
@@ -164,6 +170,7 @@ export async function openHttps(
   admission.open();
   return {
     path: portPath(options.address, port),
+    isCurrent: () => Promise.resolve(true),
     async close() {
       stop();
       admission.close();
@@ -196,6 +203,7 @@ export async function openPlain(
   admission.open();
   return {
     path: portPath(options.address, port),
+    isCurrent: () => Promise.resolve(true),
     async close() {
       admission.close();
       await closeListener(server, name, pool);

@@ -116,6 +116,7 @@ class JsonServer implements HttpServer {
   #opened(listener: HttpListener): HttpListener {
     const kept: HttpListener = {
       path: listener.path,
+      isCurrent: () => listener.isCurrent(),
       close: async () => {
         if (this.#listeners.delete(kept)) await listener.close();
       },
