@@ -1,5 +1,6 @@
 import { Command, CommanderError } from 'commander';
 import { SignetError } from '../lib/errors.js';
+import { agentsCommand } from './commands/agents.js';
 import { bundleCommand } from './commands/bundle.js';
 import { caCommand } from './commands/ca.js';
 import { diffCommand } from './commands/diff.js';
@@ -8,8 +9,10 @@ import { graphCommand } from './commands/graph.js';
 import { importCommand } from './commands/import.js';
 import { jwtCommand } from './commands/jwt.js';
 import { lintCommand } from './commands/lint.js';
+import { logsCommand } from './commands/logs.js';
 import { renderCommand } from './commands/render.js';
 import { resourcesCommand } from './commands/resources.js';
+import { statusCommand } from './commands/status.js';
 import { suggestCommand } from './commands/suggest.js';
 import { svidCommand } from './commands/svid.js';
 import { testCommand } from './commands/test.js';
@@ -33,6 +36,10 @@ Examples:
   # Ask who may do what, and write it as the rules of a mesh
   signet explain examples/payments --from payments/order-service --to payments/payment-service --method GET --path /api
   signet render examples/payments --mesh istio
+
+  # Look at a cluster, as kubectl reaches it
+  signet status
+  signet logs --follow --to payments/
 
 Exit codes: 0 done, 1 the answer is no (verification failed, files have problems), 2 wrong usage, 3 could not be done.`;
 
@@ -63,6 +70,9 @@ export function buildProgram(io: CliIo, version: string, extra: readonly Command
     renderCommand(io),
     importCommand(io),
     suggestCommand(io),
+    statusCommand(io),
+    agentsCommand(io),
+    logsCommand(io),
   ];
   for (const command of commands) program.addCommand(inherit(command, program));
   return program;
