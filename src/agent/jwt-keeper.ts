@@ -18,7 +18,7 @@ export interface CachedJwt {
 }
 
 /** The token, or why there is none. */
-export type JwtAnswer = { readonly ok: true; readonly token: string } | SignRefusal;
+export type JwtAnswer = ({ readonly ok: true } & CachedJwt) | SignRefusal;
 
 export interface JwtKeeperOptions {
   readonly api: Pick<NodeApi, 'signJwt'>;
@@ -84,7 +84,7 @@ export class JwtKeeper {
         if (answer?.ok === true) return answer;
         // Not fresh any more, but good until it expires.
         const kept = this.#valid(key);
-        if (kept !== undefined) return { ok: true, token: this.#use(key, kept).token } as const;
+        if (kept !== undefined) return { ok: true, ...this.#use(key, kept) } as const;
         return (
           answer ?? refusal('SigningFailed', 'the JWT-SVID was dropped while it was being fetched', true)
         );
@@ -102,6 +102,11 @@ export class JwtKeeper {
   taint(keyIds: readonly string[]): void {
     this.#tainted = new Set(keyIds);
     for (const [key, { jwt }] of this.#kept) if (this.#tainted.has(jwt.keyId)) this.#drop(key);
+  }
+
+  /** Whether tokens signed by this key are not served any more: whoever keeps one must drop it. */
+  isTainted(keyId: string): boolean {
+    return this.#tainted.has(keyId);
   }
 
   #startSigning(missing: readonly Registration[], audience: readonly string[], stop: AbortSignal): void {
@@ -122,8 +127,7 @@ export class JwtKeeper {
           );
         if (this.#tainted.has(one.keyId))
           return refusal('AuthorityTainted', 'the server signed with a key that is tainted', true);
-        this.#keep(key, registration, one);
-        return { ok: true, token: one.token } as const;
+        return { ok: true, ...this.#keep(key, registration, one) } as const;
       });
       this.#signing.set(key, answer);
     }
@@ -147,7 +151,7 @@ export class JwtKeeper {
     }
   }
 
-  #keep(key: string, registration: Registration, signed: SignedJwt): void {
+  #keep(key: string, registration: Registration, signed: SignedJwt): CachedJwt {
     const { clock, random, limits } = this.#options;
     const now = clock.now();
     const validity = { notBefore: signed.issuedAt, notAfter: signed.expiresAt };
@@ -165,6 +169,7 @@ export class JwtKeeper {
     this.#kept.set(key, { registrationId: registration.id, jwt });
     if (own.size > limits.maxJwtSvidsPerRegistration) this.#dropFirst(own);
     if (this.#kept.size > limits.maxJwtSvids) this.#dropFirst(this.#kept.keys());
+    return jwt;
   }
 
   /** The kept one while it is good, however old. */
