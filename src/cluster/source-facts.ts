@@ -18,7 +18,7 @@ export function holderFacts({ labels, images, privileged }: PodFacts): HolderFac
 export function sourceOf(holders: Iterable<HolderFacts>): SourceWorkload | undefined {
   const [first, ...others] = holders;
   if (first === undefined) return undefined;
-  const all = <K extends keyof HolderFacts>(field: K): boolean => {
+  const all = (field: keyof HolderFacts): boolean => {
     const text = JSON.stringify(first[field]);
     return others.every((other) => JSON.stringify(other[field]) === text);
   };

@@ -14,6 +14,7 @@ import {
 } from '../rpc/node-api.js';
 import { StatusError } from '../rpc/service.js';
 import type { IssuedSvid } from './issued-svids.js';
+import type { PolicyFeed } from './policies/feed.js';
 import type { RegistrationView } from './registrations.js';
 import { stateStream, type StateSource } from './state-stream.js';
 
@@ -37,13 +38,15 @@ export interface NodeApiOptions {
   readonly revokedSerials?: Watched<readonly string[]>;
   /** The node whose agent calls: it sees and signs for nothing else. */
   readonly nodeName: string;
+  /** What the agent of a node is sent to decide by; without it, none decides. */
+  readonly policies?: Pick<PolicyFeed, 'of'>;
   /** Told of each X.509-SVID that is signed: for the status of the identity. */
   readonly issued?: (svid: IssuedSvid) => void;
 }
 
 /** The node API of one node, in process. */
 export function createNodeApi(options: NodeApiOptions): NodeApi {
-  const { registrations, signing, nodeName } = options;
+  const { registrations, signing, policies, nodeName } = options;
   const mayHold = (registrationId: string): boolean => {
     const registration = registrations.get(registrationId);
     return registration !== undefined && (registration.nodeName === '' || registration.nodeName === nodeName);
@@ -51,6 +54,9 @@ export function createNodeApi(options: NodeApiOptions): NodeApi {
   return {
     sync: (signal) => stateStream(() => new SyncSource(registrations, nodeName), signal),
     bundles: (signal) => stateStream(() => bundleSource(options), signal),
+    ...(policies === undefined
+      ? {}
+      : { policies: (held, signal) => stateStream(() => policies.of(nodeName, held), signal) }),
     async signX509(requests, signal) {
       const results = await signAllowed(requests, mayHold, (allowed) => signing.signX509(allowed, signal));
       results.forEach((result, at) => {

@@ -49,6 +49,8 @@ export interface RegistrationController {
   readonly registrations: RegistrationView;
   /** For the statuses of identities: what X.509-SVIDs there are, as known here. */
   readonly svids: SvidLedger;
+  /** Calls `onDelta` with each change, of any node, once everything is read. Returns what ends that. */
+  onDelta(onDelta: (delta: RegistrationDelta) => void): () => void;
   /** Ends it; resolves when no status is being written any more. */
   close(): Promise<void>;
 }
@@ -59,6 +61,7 @@ export function createRegistrationController(options: RegistrationControllerOpti
   return {
     registrations: feed,
     svids: feed.ledger,
+    onDelta: (onDelta) => feed.onDelta(onDelta),
     close: () => feed.close(),
   };
 }
@@ -75,6 +78,7 @@ class Feed implements RegistrationView {
   readonly #logger: Logger;
   readonly #statuses: IdentityStatusWriter;
   readonly #watchers = new Map<string, Set<Watcher>>();
+  readonly #deltaWatchers = new Set<(delta: RegistrationDelta) => void>();
   readonly #ends: (() => void)[] = [];
 
   constructor({ store, index, clock, logger, leading, settleMs }: RegistrationControllerOptions) {
@@ -133,6 +137,12 @@ class Feed implements RegistrationView {
     };
   }
 
+  onDelta(onDelta: (delta: RegistrationDelta) => void): () => void {
+    const watcher = (delta: RegistrationDelta): void => onDelta(delta);
+    this.#deltaWatchers.add(watcher);
+    return () => void this.#deltaWatchers.delete(watcher);
+  }
+
   async close(): Promise<void> {
     for (const end of this.#ends.splice(0)) end();
     await this.#statuses.close();
@@ -162,6 +172,7 @@ class Feed implements RegistrationView {
       for (const { nodeName, id } of delta.removed) changesOf(nodes, nodeName).set(id, undefined);
       for (const registration of delta.changed)
         changesOf(nodes, registration.nodeName).set(registration.id, registration);
+      for (const watcher of this.#deltaWatchers) watcher(delta);
     }
   }
 

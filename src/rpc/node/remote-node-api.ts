@@ -1,7 +1,16 @@
 import type { Registration } from '../../identity/registration/registration.js';
 import type { RpcConnection, TypedClient } from '../client.js';
 import { NodeService, type HeldRegistration } from '../gen/signet/node/v1/node.js';
-import type { BundleUpdate, ExplainSubject, NodeApi, SignX509Request, SyncUpdate } from '../node-api.js';
+import type {
+  BundleUpdate,
+  ExplainSubject,
+  HeldPolicyItem,
+  NodeApi,
+  PolicyItem,
+  PolicyUpdate,
+  SignX509Request,
+  SyncUpdate,
+} from '../node-api.js';
 import { StatusError } from '../service.js';
 import { bundlesFrom } from './bundle-message.js';
 import { processFactsMessage, registrationFrom } from './registration-message.js';
@@ -23,6 +32,8 @@ export interface HeldSvid {
 const MOST_HELD = 8_000;
 /** What a server may send before it says that an update is whole. */
 const MOST_IN_UPDATE = 200_000;
+/** The same for policies: with 10,000 of them an update has about 10 million. */
+const MOST_CHARACTERS = 128 * 1024 * 1024;
 
 /**
  * The node API of a server on the other side of a connection. The registrations that were seen are remembered, so a new
@@ -40,6 +51,7 @@ export function createRemoteNodeApi(
   return {
     sync: (signal) => syncUpdates(client(), held, svidOf, signal),
     bundles: (signal) => bundleUpdates(client(), trustDomain, signal),
+    policies: (heldItems, signal) => policyUpdates(client(), heldItems, signal),
     async signX509(requests, signal) {
       const message = {
         requests: requests.map(({ registrationId, csr }: SignX509Request) => ({
@@ -125,4 +137,31 @@ async function* bundleUpdates(
   signal: AbortSignal,
 ): AsyncIterable<BundleUpdate> {
   for await (const message of client.watchBundles({}, { signal })) yield bundlesFrom(message, trustDomain);
+}
+
+/** Parts are put together: an update takes effect as a whole. */
+async function* policyUpdates(
+  client: TypedClient<typeof NodeService>,
+  held: readonly HeldPolicyItem[],
+  signal: AbortSignal,
+): AsyncIterable<PolicyUpdate> {
+  const named = held.length <= MOST_HELD ? held : [];
+  let upserts: PolicyItem[] = [];
+  let removed: string[] = [];
+  let characters = 0;
+  for await (const part of client.watchPolicies({ held: [...named] }, { signal })) {
+    upserts.push(...part.upserts);
+    removed.push(...part.removed);
+    for (const { json } of part.upserts) characters += json.length;
+    if (upserts.length + removed.length > MOST_IN_UPDATE || characters > MOST_CHARACTERS)
+      throw new StatusError(
+        'Internal',
+        `the server sent more than ${MOST_IN_UPDATE} policy items or ${MOST_CHARACTERS} characters at once`,
+      );
+    if (part.more) continue;
+    yield { snapshot: part.snapshot, upserts, removed };
+    upserts = [];
+    removed = [];
+    characters = 0;
+  }
 }

@@ -14,7 +14,8 @@ import {
 import { bundleMessage } from '../../rpc/node/bundle-message.js';
 import { processFactsFrom } from '../../rpc/node/registration-message.js';
 import { asBuffer, jwtResultMessage, x509ResultMessage } from '../../rpc/node/result-message.js';
-import type { BundleUpdate, NodeApi } from '../../rpc/node-api.js';
+import { policyParts } from '../../rpc/node/policy-message.js';
+import type { BundleUpdate, NodeApi, PolicyUpdate } from '../../rpc/node-api.js';
 import { StatusError, type CallContext } from '../../rpc/service.js';
 import type { nodeService } from '../../rpc/services.js';
 import { agentIdOf, nodeOfAgent } from './agent-id.js';
@@ -189,6 +190,26 @@ export function nodeServiceHandlers(options: NodeServiceOptions): NodeServiceHan
           context.signal,
           options.stopping,
         );
+      } finally {
+        end();
+      }
+    },
+
+    async watchPolicies({ held }, context, sink) {
+      const nodeName = nodeOf(context);
+      const { policies } = nodeApi(nodeName);
+      if (policies === undefined)
+        throw new StatusError('Unimplemented', 'this server sends no policies', { code: 'NoPolicies' });
+      const end = limits.stream(nodeName, 'policies');
+      try {
+        const write = async (update: PolicyUpdate): Promise<void> => {
+          for (const part of policyParts(update)) {
+            nodeOf(context);
+            await sink.write(part);
+          }
+        };
+        const updates = (signal: AbortSignal): AsyncIterable<PolicyUpdate> => policies(held, signal);
+        await streamUntilStopped(updates, write, context.signal, options.stopping);
       } finally {
         end();
       }
