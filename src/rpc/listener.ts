@@ -35,6 +35,8 @@ export interface ListenUnixOptions {
   readonly name: string;
   /** Whether `Peer.credentials` is filled in. A peer that the kernel does not vouch for is then refused. */
   readonly peerCredentials: boolean;
+  /** Only this user's processes are let in, wherever they run, as the kernel says. Everybody unless said. */
+  readonly callerUid?: number;
   /** At most so many connections; `maxConnectionsPerListener` unless said. */
   readonly maxConnections?: number;
 }
@@ -59,6 +61,7 @@ export interface ListenerParts {
   readonly options: ListenUnixOptions;
   readonly maxConnections: number;
   readonly pool: ConnectionPool;
+  /** There where the options ask for credentials or a user. */
   readonly reader: PeerCredentialsReader | undefined;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -159,7 +162,8 @@ export class UnixListener implements RpcListener {
       credentials.close();
     });
     try {
-      credentials = this.#parts.reader?.read(socket);
+      this.#checkUser(socket);
+      if (this.#parts.options.peerCredentials) credentials = this.#parts.reader?.read(socket);
     } catch (error) {
       this.#refuse(socket, error instanceof Error ? error.message : String(error));
       return;
@@ -180,6 +184,14 @@ export class UnixListener implements RpcListener {
     pool.add(connection);
     nameConnection(socket, connection.peer.connectionId);
     this.#greet(socket, connection.peer.connectionId);
+  }
+
+  #checkUser(socket: Socket): void {
+    const { callerUid } = this.#parts.options;
+    if (callerUid === undefined) return;
+    const uid = this.#parts.reader?.readUser(socket);
+    if (uid !== callerUid)
+      throw new StatusError('PermissionDenied', `a process of user ${uid ?? 'unknown'}, not ${callerUid}`);
   }
 
   /** Counts in any case, since leaving counts, too. */

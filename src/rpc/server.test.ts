@@ -252,6 +252,7 @@ describe('peer credentials', () => {
       read: () => {
         throw new PeerCredentialsError('PeerUnknown', 'outside the pid namespace');
       },
+      readUser: () => 0,
     };
     const server = serverWith({ logger, peerCredentials: () => Promise.resolve(reader) });
     const listener = await listen(server, { peerCredentials: true });
@@ -262,6 +263,41 @@ describe('peer credentials', () => {
       fields: expect.objectContaining({ reason: 'outside the pid namespace' }),
     });
     while (listener.connections > 0) await new Promise((resolve) => setImmediate(resolve));
+  });
+});
+
+describe('a listener for one user', () => {
+  it('lets in its processes alone, also those outside the pid namespace', async () => {
+    const { logger, lines } = recorder();
+    let uid = 1000;
+    const reader = {
+      read: () => {
+        throw new PeerCredentialsError('PeerUnknown', 'outside the pid namespace');
+      },
+      readUser: () => uid,
+    };
+    const server = serverWith({ logger, peerCredentials: () => Promise.resolve(reader) });
+    server.service(HealthService, { check: async () => ({ status: 1 }) });
+    const listener = await listen(server, { callerUid: 0 });
+    await closed(await rawConnection(listener.path));
+    expect(lines).toContainEqual({
+      level: 'warn',
+      message: 'connections refused',
+      fields: expect.objectContaining({ reason: 'a process of user 1000, not 0' }),
+    });
+    uid = 0;
+    expect(await dial(listener.path).health().check({ service: '' })).toEqual({ status: 1 });
+  });
+
+  it('asks the kernel who that is', async () => {
+    const server = serverWith();
+    server.service(HealthService, { check: async () => ({ status: 1 }) });
+    const own = process.getuid?.() ?? -1;
+    const mine = await listen(server, { path: join(fixture.directory, 'mine.sock'), callerUid: own });
+    expect(await dial(mine.path).health().check({ service: '' })).toEqual({ status: 1 });
+    const path = join(fixture.directory, 'other.sock');
+    await listen(server, { path, name: 'other', callerUid: own + 1 });
+    await closed(await rawConnection(path));
   });
 });
 

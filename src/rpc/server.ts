@@ -173,7 +173,8 @@ class GrpcServer implements RpcServer {
   }
 
   async listenUnix(options: ListenUnixOptions): Promise<RpcListener> {
-    const reader = options.peerCredentials ? await this.#credentialsReader() : undefined;
+    const asks = options.peerCredentials || options.callerUid !== undefined;
+    const reader = asks ? await this.#credentialsReader() : undefined;
     const listener = new UnixListener({
       options,
       maxConnections: options.maxConnections ?? this.#limits.maxConnectionsPerListener,

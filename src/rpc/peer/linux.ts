@@ -37,16 +37,10 @@ export async function linuxPeerCredentials(): Promise<PeerCredentialsReader> {
 export function peerCredentialsReader(calls: SystemCalls, procDirectory = '/proc'): PeerCredentialsReader {
   let pidfds = true;
   return {
+    readUser: (socket) => identityOf(calls, descriptorOf(socket)).uid,
     read(socket) {
       const fd = descriptorOf(socket);
-      const ucred = option(calls, fd, SO_PEERCRED, 12);
-      if (ucred === undefined)
-        throw new PeerCredentialsError('PeerUnreadable', 'the kernel has no credentials for this socket');
-      const identity = {
-        pid: ucred.readInt32LE(0),
-        uid: ucred.readUInt32LE(4),
-        gid: ucred.readUInt32LE(8),
-      };
+      const identity = identityOf(calls, fd);
       // unix(7): a peer outside our pid namespace has no pid here.
       if (identity.pid <= 0)
         throw new PeerCredentialsError(
@@ -64,6 +58,13 @@ export function peerCredentialsReader(calls: SystemCalls, procDirectory = '/proc
 }
 
 type Identity = Pick<HeldPeerCredentials, 'pid' | 'uid' | 'gid'>;
+
+function identityOf(calls: SystemCalls, fd: number): Identity {
+  const ucred = option(calls, fd, SO_PEERCRED, 12);
+  if (ucred === undefined)
+    throw new PeerCredentialsError('PeerUnreadable', 'the kernel has no credentials for this socket');
+  return { pid: ucred.readInt32LE(0), uid: ucred.readUInt32LE(4), gid: ucred.readUInt32LE(8) };
+}
 
 /** The kernel keeps the process object, so its number cannot be taken by another. */
 function heldByPidfd(calls: SystemCalls, identity: Identity, pidfd: number): HeldPeerCredentials {

@@ -18,4 +18,9 @@ export interface PeerCredentialsReader {
    * Throws {@link PeerCredentialsError}: PeerUnknown (pid 0: a process outside our pid namespace), PeerUnreadable.
    */
   read(socket: Socket): HeldPeerCredentials;
+  /**
+   * The user of whoever connected. It is known of a process outside our pid namespace, too, so it needs no hostPID.
+   * Throws {@link PeerCredentialsError} PeerUnreadable.
+   */
+  readUser(socket: Socket): number;
 }
