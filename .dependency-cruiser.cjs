@@ -136,7 +136,11 @@ module.exports = {
     packageOnlyIn('@grpc/grpc-js', ['^src/rpc/', '^src/main/'], 'gRPC stays at the edge'),
     packageOnlyIn('@kubernetes/client-node', ['^src/store/kubernetes/'], 'Kubernetes stays behind the store'),
     packageOnlyIn('prom-client', ['^src/operate/metrics/'], 'metrics are made from one list'),
-    packageOnlyIn('koffi', ['^src/rpc/peer/'], 'the FFI reads peer credentials and does nothing else'),
+    packageOnlyIn(
+      'koffi',
+      ['^src/rpc/peer/', '^src/rpc/mount/'],
+      'the FFI reads peer credentials and mounts volumes, and does nothing else',
+    ),
     packageOnlyIn('winston', ['^src/main/logging[.]ts$'], 'the log has one writer'),
     {
       name: 'pure-rooms-do-no-io',

@@ -19,6 +19,8 @@ export interface Volume {
 export interface VolumeContent {
   /** Closes sockets and stops writing. The files stay; whoever owns the directory removes it. */
   close(): Promise<void>;
+  /** What the pod lacks at the moment, for people; undefined when all is well. It becomes the volume's health. */
+  problem?(): string | undefined;
 }
 
 /**
