@@ -7,6 +7,7 @@ import { copyFile, cp, readdir, readFile, rm, symlink, writeFile } from 'node:fs
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { built, type Part, progress } from './cache.js';
+import { nodeParts } from './node-parts.js';
 import { goBuild, goBuildStatic, goModule, goModuleVersion, run } from './tools.js';
 
 const here = dirname(fileURLToPath(import.meta.url));
@@ -96,6 +97,7 @@ const skippable = {
   cilium: ['cilium', 'go'],
   opa: ['opa', 'go'],
   kubernetes: ['kubernetes', 'etcd', 'go'],
+  node: ['node', 'kubernetes', 'etcd', 'go'],
 } as const;
 
 /** True when the operator named this part, or a thing that it needs, in `SIGNET_RIG_SKIP`: its tests are then skipped, and say so. */
@@ -230,6 +232,7 @@ export const parts = {
       for (const program of kubernetesPrograms) await symlink('kube', join(folder, program));
     },
   },
+  ...nodeParts,
 } satisfies Record<string, Part>;
 
 /** Maven has no lock file: every jar must be one that checksums.sha256 names, and none may be missing. */

@@ -48,19 +48,37 @@ export async function goBuild(folder: string, goPackage: string, output: string)
 }
 
 /**
- * The same for programs of a cluster: static, so that they run under any root file system, and without the paths of this
- * machine. `variables` are strings of packages to set, by `package.name`.
+ * The same for programs of a cluster: static (unless C is in them), so that they run under any root file system, and without the paths of this
+ * machine. `variables` are strings of packages to set, by `package.name`; `tags` are build constraints to meet.
  */
 export async function goBuildStatic(
   folder: string,
   goPackage: string,
   output: string,
   variables: Readonly<Record<string, string>> = {},
+  { tags = [], cgo = false }: { readonly tags?: readonly string[]; readonly cgo?: boolean } = {},
 ): Promise<void> {
   await checkGo();
   const set = Object.entries(variables).map(([name, value]) => `-X ${name}=${value}`);
   const flags = ['-trimpath', '-buildvcs=false', `-ldflags=${['-s', '-w', ...set].join(' ')}`];
-  await go(folder, ['build', ...flags, '-o', output, goPackage], { CGO_ENABLED: '0' });
+  const constraints = tags.length === 0 ? [] : [`-tags=${tags.join(' ')}`];
+  const env = { CGO_ENABLED: cgo ? '1' : '0' };
+  await go(folder, ['build', ...flags, ...constraints, '-o', output, goPackage], env);
+}
+
+/** Sees to Debian packages: installs those that are missing as root, says which they are to others. */
+export async function debianPackages(names: readonly string[], skip: string): Promise<void> {
+  const why = `Debian 12 or newer with its packages ${names.join(', ')}`;
+  const said = await run('dpkg-query', ['-W', '-f', '${Package} ${db:Status-Status}\\n'], { why, skip });
+  const there = new Set(said.split('\n').filter((line) => line.endsWith(' installed')));
+  const missing = names.filter((name) => !there.has(`${name} installed`));
+  if (missing.length === 0) return;
+  if (process.getuid?.() !== 0) {
+    throw new Error(`Debian packages are missing: as root, apt-get install ${missing.join(' ')}`);
+  }
+  const options = { why, skip, env: { DEBIAN_FRONTEND: 'noninteractive' } };
+  await run('apt-get', ['update', '-qq'], options);
+  await run('apt-get', ['install', '-y', '-qq', '--no-install-recommends', ...missing], options);
 }
 
 /** The version of a module that go.mod in `folder` pins, e.g. `v1.37.2`. */
