@@ -1,0 +1,94 @@
+{{/* Labels of everything: (dict "context" $ "component" "server"). */}}
+{{- define "signet.labels" -}}
+app.kubernetes.io/name: signet
+app.kubernetes.io/part-of: signet
+app.kubernetes.io/instance: {{ .context.Release.Name }}
+app.kubernetes.io/version: {{ .context.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .context.Release.Service }}
+helm.sh/chart: {{ .context.Chart.Name }}-{{ .context.Chart.Version }}
+{{- with .component }}
+app.kubernetes.io/component: {{ . }}
+{{- end }}
+{{- end }}
+
+{{/* What the pods of a component are found by; it never changes: (dict "component" "server"). */}}
+{{- define "signet.selector" -}}
+app.kubernetes.io/name: signet
+app.kubernetes.io/component: {{ .component }}
+{{- end }}
+
+{{/* Labels of pods. What no mesh may take hold of: Signet is below them all, and speaks mutual TLS itself. */}}
+{{- define "signet.podLabels" -}}
+app.kubernetes.io/name: signet
+app.kubernetes.io/part-of: signet
+app.kubernetes.io/component: {{ .component }}
+sidecar.istio.io/inject: 'false'
+istio.io/dataplane-mode: none
+kuma.io/sidecar-injection: disabled
+{{- with .more }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "signet.podAnnotations" -}}
+linkerd.io/inject: disabled
+{{- with .more }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "signet.image" -}}
+{{- with .Values.image -}}
+{{- if .digest -}}
+{{ .repository }}@{{ .digest }}
+{{- else -}}
+{{ .repository }}:{{ .tag | default $.Chart.AppVersion }}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{/* The security of a pod that needs nothing. */}}
+{{- define "signet.restrictedPod" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+seccompProfile: { type: RuntimeDefault }
+{{- end }}
+
+{{- define "signet.restrictedContainer" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: { drop: [ALL] }
+{{- end }}
+
+{{- define "signet.probes" -}}
+# Fails only when a restart helps.
+livenessProbe:
+  httpGet: { path: /livez, port: http }
+  periodSeconds: 10
+  timeoutSeconds: 5
+  failureThreshold: 3
+readinessProbe:
+  httpGet: { path: /readyz, port: http }
+  periodSeconds: 5
+  timeoutSeconds: 3
+  failureThreshold: 2
+{{- end }}
+
+{{- define "signet.webhook" -}}
+clientConfig:
+  # The server writes caBundle itself: nobody else knows its certificate.
+  service: { namespace: {{ .context.Release.Namespace }}, name: signet-server, port: 9443, path: {{ .path }} }
+admissionReviewVersions: [v1]
+sideEffects: None
+matchPolicy: Equivalent
+rules:
+  - { apiGroups: [''], apiVersions: [v1], operations: [CREATE], resources: [pods], scope: Namespaced }
+{{- end }}
+
+{{- define "signet.outsideSignet" -}}
+# Never those that Signet itself, or the cluster, needs in order to start.
+- key: kubernetes.io/metadata.name
+  operator: NotIn
+  values: [kube-system, {{ .Release.Namespace }}, {{ .Values.agent.namespace }}]
+{{- end }}
