@@ -14,6 +14,8 @@ export interface OwnIdentityOptions {
   readonly ca: Pick<CertificateAuthority, 'signX509' | 'taints' | 'trustDomain'>;
   /** Under `/signet/`, which no registration can have (`ReservedId`). */
   readonly path: string;
+  /** For clients that know the process by a host name; none unless said. */
+  readonly dnsNames?: readonly string[];
   readonly keyType: KeyType;
   readonly ttlSeconds: number;
   /** The bundle of the own trust domain, or of a federated one. */
@@ -38,11 +40,11 @@ export interface OwnIdentity extends TlsIdentity {
  * @throws CaError when the first one cannot be signed
  */
 export async function openOwnIdentity(options: OwnIdentityOptions): Promise<OwnIdentity> {
-  const { ca, clock, random, logger, keyType, ttlSeconds } = options;
+  const { ca, clock, random, logger, keyType, ttlSeconds, dnsNames = [] } = options;
   const id = spiffeId(ca.trustDomain, options.path);
   const { svid, close } = await openOwnSvid({
     ...{ name: id.uri, keyType, clock, random, logger },
-    request: ({ spki }) => ca.signX509({ spki, spiffeId: id, dnsNames: [], ttlSeconds }),
+    request: ({ spki }) => ca.signX509({ spki, spiffeId: id, dnsNames, ttlSeconds }),
     tainted: {
       get value() {
         return ca.taints.value.x509;

@@ -31,6 +31,8 @@ export interface SigningOptions {
   readonly ca: SigningAuthority;
   readonly registrations: RegistrationLookup;
   readonly logger: Logger;
+  /** Told how each signing of an X.509-SVID for a registration ended: `undefined` or why it was refused. */
+  readonly signed?: (registrationId: string, refusal: SignRefusal | undefined) => void;
 }
 
 /** The signing half of {@link NodeApi}. */
@@ -68,15 +70,28 @@ export function createSigningService(options: SigningOptions): SigningService {
     );
   };
 
+  /** A registration that there is has its refusals told. */
+  const telling = async <T>(id: string, sign: () => Promise<T>): Promise<T> => {
+    try {
+      const result = await sign();
+      options.signed?.(id, undefined);
+      return result;
+    } catch (error) {
+      options.signed?.(id, verdictOf(error));
+      throw error;
+    }
+  };
+
   const signOneX509 = async (request: SignX509Request): Promise<SignX509Result> => {
     const registration = lookUp(request.registrationId);
-    const { spki } = parseCsr(request.csr);
-    const signed = await ca.signX509({
-      spki,
-      spiffeId: registration.spiffeId,
-      dnsNames: registration.dnsNames,
-      ttlSeconds: registration.x509TtlSeconds,
-    });
+    const signed = await telling(registration.id, () =>
+      ca.signX509({
+        spki: parseCsr(request.csr).spki,
+        spiffeId: registration.spiffeId,
+        dnsNames: registration.dnsNames,
+        ttlSeconds: registration.x509TtlSeconds,
+      }),
+    );
     logger.debug('X.509-SVID signed', {
       spiffeId: registration.spiffeId.uri,
       registration: registration.id,
@@ -159,13 +174,17 @@ async function breathe(index: number, signal: AbortSignal | undefined): Promise<
 }
 
 function refusalOf(error: unknown, logger: Logger): SignRefusal {
-  const known = error instanceof Refused || error instanceof CaError || error instanceof PkiError;
-  if (known && error.code !== 'IssuedInvalid' && error.code !== 'SelfCheckFailed') {
-    logger.warn('signing refused', { code: error.code, reason: error.message });
-    return { ok: false, code: error.code, message: error.message, retryable: RETRYABLE.has(error.code) };
-  }
+  const verdict = verdictOf(error);
   const { code, message } = SignetError.from(error);
-  logger.error('signing failed', { code, reason: message });
+  if (verdict.code === INTERNAL) logger.error('signing failed', { code, reason: message });
+  else logger.warn('signing refused', { code, reason: message });
+  return verdict;
+}
+
+function verdictOf(error: unknown): SignRefusal {
+  const known = error instanceof Refused || error instanceof CaError || error instanceof PkiError;
+  if (known && error.code !== 'IssuedInvalid' && error.code !== 'SelfCheckFailed')
+    return { ok: false, code: error.code, message: error.message, retryable: RETRYABLE.has(error.code) };
   return {
     ok: false,
     code: INTERNAL,

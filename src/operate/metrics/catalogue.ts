@@ -53,6 +53,16 @@ export const METRICS = {
     of: SERVER,
     buckets: SECONDS,
   },
+  injections: {
+    type: 'counter',
+    name: 'signet_webhook_pods_total',
+    help: 'Pods that the API server asked the injecting webhook about.',
+    labels: {
+      outcome:
+        '`patched`, `unchanged`, `refused` (by its annotations) or `invalid` (no question of an API server)',
+    },
+    of: SERVER,
+  },
   queueLength: {
     type: 'gauge',
     name: 'signet_controller_queue_length',
@@ -112,6 +122,13 @@ export const METRICS = {
     labels: { verb: 'the HTTP method, or `WATCH`' },
     of: SERVER,
     buckets: SECONDS,
+  },
+  clockSkew: {
+    type: 'gauge',
+    name: 'signet_clock_skew_seconds',
+    help: "By how much this server's clock is ahead of the API server's, to about a second; at 240 either way nothing is signed.",
+    labels: {},
+    of: SERVER,
   },
   authorityNotAfter: {
     type: 'gauge',

@@ -1,5 +1,6 @@
 import type { IncomingMessage } from 'node:http';
 import { readStrictJson, type JsonObject } from '../../lib/strict-json.js';
+import type { BodyAccount } from './body-budget.js';
 import type { HttpLimits } from './limits.js';
 
 /** Why a request is answered without a look at what it asks. */
@@ -15,7 +16,11 @@ export class HttpRefusal extends Error {
 const JSON_TYPE = /^application\/json(?: *; *charset="?utf-8"?)? *$/i;
 
 /** Reads the JSON object of a request. Rejects with HttpRefusal. */
-export async function readBody(request: IncomingMessage, limits: HttpLimits): Promise<JsonObject> {
+export async function readBody(
+  request: IncomingMessage,
+  limits: HttpLimits,
+  account: BodyAccount,
+): Promise<JsonObject> {
   const type = request.headers['content-type'];
   if (type === undefined || !JSON_TYPE.test(type))
     throw new HttpRefusal(400, 'Content-Type must be application/json');
@@ -28,6 +33,7 @@ export async function readBody(request: IncomingMessage, limits: HttpLimits): Pr
   for await (const chunk of request as AsyncIterable<Buffer>) {
     size += chunk.length;
     if (size > limits.maxBodyBytes) throw tooLong;
+    if (!account.take(chunk.length)) throw new HttpRefusal(503, 'too much is being sent; try again');
     chunks.push(chunk);
   }
   if (size === 0) throw new HttpRefusal(400, 'the body is empty: send a JSON object');

@@ -2,6 +2,8 @@
 export interface HttpLimits {
   /** A request body, in bytes; more → 413. */
   readonly maxBodyBytes: number;
+  /** The bodies of all requests that are under way together, in bytes; one peer gets half of it. More → 503. */
+  readonly maxBodiesBytes: number;
   /** Request line and headers together, in bytes; more → 431. */
   readonly maxHeaderBytes: number;
   /** Nesting of a JSON body. */
@@ -29,6 +31,7 @@ export interface HttpLimits {
 /** Fit for one node: 110 pods and a shared socket. */
 export const defaultHttpLimits: HttpLimits = {
   maxBodyBytes: 64 * 1024,
+  maxBodiesBytes: 64 * 1024 * 1024,
   maxHeaderBytes: 16 * 1024,
   maxJsonDepth: 32,
   maxJsonValues: 8192,

@@ -12,7 +12,8 @@ import { StatusError, type Peer } from '../service.js';
 import { listenAt } from '../socket-file.js';
 import { TLS_BOUNDS } from '../tls/context.js';
 import { guardWithIdentity } from '../tls/guard.js';
-import type { PeerAuthorizer, TlsIdentity } from '../tls/identity.js';
+import { HANDSHAKE_TIMEOUT_MS } from '../tls/handshake.js';
+import type { PeerAuthorizer, TlsIdentity, TlsSvid } from '../tls/identity.js';
 import { peerOf } from '../tls/peer.js';
 import { Admission } from './admission.js';
 import type { HttpLimits } from './limits.js';
@@ -29,6 +30,18 @@ export interface ListenHttpsOptions {
   readonly identity: TlsIdentity;
   /** Who is let in of those. */
   readonly authorize: PeerAuthorizer;
+}
+
+/** Where TLS is served to clients that have no SVID and know the server by a DNS name: the API server. */
+export interface ListenTlsOptions {
+  /** An IP address. */
+  readonly address: string;
+  /** 0 for any that is free. */
+  readonly port: number;
+  /** Becomes `Peer.listener`. */
+  readonly name: string;
+  /** What the server shows; it may change, and each handshake shows the newest. */
+  readonly svid: TlsIdentity['svid'];
 }
 
 /** Where everybody who reaches the port may read, without TLS: probes and metrics. */
@@ -167,6 +180,79 @@ export async function openHttps(
   });
   const port = await listenTcp(server, options);
   const stop = identity.onTrustChange(() => retire(name));
+  admission.open();
+  return {
+    path: portPath(options.address, port),
+    isCurrent: () => Promise.resolve(true),
+    async close() {
+      stop();
+      admission.close();
+      await closeListener(server, name, pool);
+    },
+  };
+}
+
+/** Of clients that are not ours: one that may not speak TLS 1.3 speaks 1.2, with ciphers that are beyond doubt (RFC 9325 §4.2). */
+const FOREIGN_BOUNDS = {
+  minVersion: 'TLSv1.2',
+  secureOptions: TLS_BOUNDS.secureOptions,
+  ciphers: [
+    ...['TLS_AES_128_GCM_SHA256', 'TLS_AES_256_GCM_SHA384', 'TLS_CHACHA20_POLY1305_SHA256'],
+    ...['ECDHE-ECDSA-AES128-GCM-SHA256', 'ECDHE-RSA-AES128-GCM-SHA256'],
+    ...['ECDHE-ECDSA-AES256-GCM-SHA384', 'ECDHE-RSA-AES256-GCM-SHA384'],
+  ].join(':'),
+} as const;
+
+/**
+ * Opens a port for TLS of the server alone: each handshake shows the newest SVID. Whoever reaches the port may ask.
+ *
+ * @throws SignetError `ListenFailed`
+ */
+export async function openTls(options: ListenTlsOptions, parts: HttpListenerParts): Promise<HttpListener> {
+  const { name, svid } = options;
+  const { pool, serve, logger } = parts;
+  const admission = admissionOf(name, parts.limits.maxConnectionsPerListener, parts);
+  const server = createTlsServer({
+    ...FOREIGN_BOUNDS,
+    ALPNProtocols: ['http/1.1'],
+    handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
+  });
+  const handshakes = boundHandshakes(server, parts.limits.maxHandshakes);
+  let shows = false;
+  const show = (one: TlsSvid | undefined): void => {
+    shows = one !== undefined;
+    if (one === undefined) return;
+    try {
+      server.setSecureContext({ ...FOREIGN_BOUNDS, cert: one.cert, key: one.key });
+    } catch (thrown) {
+      logger.error('a new SVID could not be put into use', { reason: SignetError.from(thrown).message });
+    }
+  };
+  show(svid.value);
+  server.prependListener('connection', (raw: Socket) => {
+    raw.on('error', () => undefined);
+    if (!shows) admission.refuse(raw, 'there is no SVID to show');
+  });
+  server.on('tlsClientError', (error: Error) =>
+    logger.debug('a client was refused', { reason: error.message }),
+  );
+  server.on('secureConnection', (socket: TLSSocket) => {
+    handshakes.done(socket);
+    socket.on('error', () => undefined);
+    const remote = socket.remoteAddress;
+    if (!admission.enter(socket) || !admission.enterPeer(socket, remote ?? 'nobody')) return;
+    const peer = { listener: name, connectionId: pool.nextId() };
+    serve(socket, remote === undefined ? peer : { ...peer, remoteAddress: remote });
+  });
+  const stop = svid.watch(show);
+  let port: number;
+  try {
+    port = await listenTcp(server, options);
+  } catch (error) {
+    stop();
+    throw error;
+  }
+  server.on('error', (error: Error) => logger.error('a listener failed', { error: error.message }));
   admission.open();
   return {
     path: portPath(options.address, port),

@@ -7,18 +7,21 @@ import type { Random } from '../../lib/random.js';
 import { ConnectionPool } from '../connections.js';
 import type { ListenUnixOptions } from '../listener.js';
 import type { PeerCredentialsReader } from '../peer/reader.js';
-import { StatusError, type StatusName } from '../service.js';
+import { StatusError, type Peer, type StatusName } from '../service.js';
 import { HttpRefusal, readBody } from './body.js';
+import { BodyBudget, type BodyAccount } from './body-budget.js';
 import { HttpConnection, type HttpTask } from './connection.js';
 import { defaultHttpLimits, type HttpLimits } from './limits.js';
 import {
   openHttps,
   openPlain,
+  openTls,
   openUnix,
   type HttpListener,
   type HttpListenerParts,
   type ListenHttpsOptions,
   type ListenPlainOptions,
+  type ListenTlsOptions,
 } from './listener.js';
 import { routesAt, segmentsOf, type HttpAnswer, type HttpRoute } from './route.js';
 
@@ -38,6 +41,8 @@ export interface HttpServer {
   listenUnix(options: ListenUnixOptions): Promise<HttpListener>;
   /** Opens a port for mutual TLS 1.3. Errors: SignetError `ListenFailed`. */
   listenHttps(options: ListenHttpsOptions): Promise<HttpListener>;
+  /** Opens a port for TLS, whose clients show no certificate. Errors: SignetError `ListenFailed`. */
+  listenTls(options: ListenTlsOptions): Promise<HttpListener>;
   /** Opens a port without TLS. Errors: SignetError `ListenFailed`. */
   listenPlain(options: ListenPlainOptions): Promise<HttpListener>;
   /** Open connections of all listeners. */
@@ -58,6 +63,7 @@ class JsonServer implements HttpServer {
   readonly #options: HttpServerOptions;
   readonly #limits: HttpLimits;
   readonly #pool: ConnectionPool;
+  readonly #bodies: BodyBudget;
   readonly #http: Server;
   readonly #bySocket = new WeakMap<Socket, HttpConnection>();
   readonly #open = new Set<HttpConnection>();
@@ -70,6 +76,7 @@ class JsonServer implements HttpServer {
     this.#options = options;
     this.#limits = { ...defaultHttpLimits, ...options.limits };
     this.#pool = new ConnectionPool(this.#limits);
+    this.#bodies = new BodyBudget(this.#limits.maxBodiesBytes);
     this.#http = createServer({
       maxHeaderSize: this.#limits.maxHeaderBytes,
       requireHostHeader: true,
@@ -109,6 +116,10 @@ class JsonServer implements HttpServer {
     return this.#opened(await openHttps(options, this.#parts));
   }
 
+  async listenTls(options: ListenTlsOptions): Promise<HttpListener> {
+    return this.#opened(await openTls(options, this.#parts));
+  }
+
   async listenPlain(options: ListenPlainOptions): Promise<HttpListener> {
     return this.#opened(await openPlain(options, this.#parts));
   }
@@ -139,14 +150,19 @@ class JsonServer implements HttpServer {
     }
     request.on('error', () => undefined);
     response.on('error', () => undefined);
-    response.once('close', () => task.over());
+    const account = this.#bodies.open(nameOf(connection.peer));
+    response.once('close', () => {
+      task.over();
+      account.close();
+    });
     const requestId = request.headers['x-request-id'];
     if (typeof requestId === 'string') response.setHeader('x-request-id', requestId);
     const path = (request.url ?? '').split('?', 1)[0] ?? '';
     const routes = routesAt(this.#options.routes, path);
-    const answered = await Promise.race([this.#answer(routes, request, connection, task), ended(task)]).catch(
-      (thrown: unknown) => this.#failure(thrown, routes[0], request, response),
-    );
+    const answered = await Promise.race([
+      this.#answer(routes, request, connection, { task, account }),
+      ended(task),
+    ]).catch((thrown: unknown) => this.#failure(thrown, routes[0], request, response));
     if (response.headersSent || response.destroyed) return;
     // What is left of a body that nobody wants is not read, so nothing more can be understood on this connection.
     if (!request.complete || connection.isLast) response.setHeader('connection', 'close');
@@ -169,7 +185,7 @@ class JsonServer implements HttpServer {
     routes: readonly HttpRoute[],
     request: IncomingMessage,
     connection: HttpConnection,
-    task: HttpTask,
+    { task, account }: { readonly task: HttpTask; readonly account: BodyAccount },
   ): Promise<HttpAnswer> {
     const [path = '', query = ''] = (request.url ?? '').split(/\?(.*)/s);
     const segments = segmentsOf(path);
@@ -185,7 +201,7 @@ class JsonServer implements HttpServer {
       query: new URLSearchParams(query),
       host: request.headers.host ?? '',
       secure: connection.peer.spiffeId !== undefined,
-      body: route.method === 'POST' ? await readBody(request, this.#limits) : undefined,
+      body: route.method === 'POST' ? await readBody(request, this.#limits, account) : undefined,
       context: {
         peer: connection.peer,
         signal: task.signal,
@@ -239,6 +255,11 @@ const STATUS: Partial<Readonly<Record<StatusName, number>>> = {
 
 const textOf = (value: string | readonly string[] | undefined): string | undefined =>
   typeof value === 'string' ? value : undefined;
+
+/** Whose the bodies of a connection are. */
+function nameOf({ spiffeId, credentials, remoteAddress }: Peer): string {
+  return spiffeId?.uri ?? (credentials === undefined ? (remoteAddress ?? '') : `process ${credentials.pid}`);
+}
 
 /** Rejects when the task is aborted. */
 function ended({ signal }: HttpTask): Promise<never> {

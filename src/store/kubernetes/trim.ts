@@ -1,3 +1,4 @@
+import { SIGNET_GROUP } from '../../resources/meta.js';
 import { Interner } from './interner.js';
 import type { ApiObject } from './watch.js';
 
@@ -51,10 +52,12 @@ export function podTrimmer(): (pod: ApiObject) => ApiObject {
         ...present('containers', share(containersOf(spec['containers']))),
         ...present('initContainers', share(containersOf(spec['initContainers']))),
         ...present('ephemeralContainers', share(containersOf(spec['ephemeralContainers']))),
+        ...present('readinessGates', share(ours(spec['readinessGates'], 'conditionType'))),
       },
       status: {
         ...present('phase', share(status['phase'])),
         ...present('podIP', status['podIP']),
+        ...present('conditions', ours(status['conditions'], 'type')),
       },
     };
     return trimmed as unknown as ApiObject;
@@ -100,6 +103,11 @@ function containersOf(containers: unknown): readonly Fields[] {
       ? { securityContext: { privileged: true } }
       : {}),
   }));
+}
+
+/** Readiness gates and conditions of Signet's; the others come and go with every change of a pod's health. */
+function ours(values: unknown, field: string): readonly Fields[] {
+  return list(values).filter((value) => String(value[field]).startsWith(`${SIGNET_GROUP}/`));
 }
 
 /** Where it knocks; how often is nobody's business. */
