@@ -1,6 +1,6 @@
 // What a distroless base brings, for an image that is made without one: users, the C library and what Node links against.
 import { Buffer } from 'node:buffer';
-import { execFileSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { realpathSync } from 'node:fs';
 
 /** Users and folders that programs expect. */
@@ -25,7 +25,10 @@ export function baseEntries() {
 export function libraryEntries(programs) {
   const found = new Map();
   for (const program of programs) {
-    const said = execFileSync('ldd', [program], { encoding: 'utf8' });
+    const { stdout: said, stderr, status } = spawnSync('ldd', [program], { encoding: 'utf8' });
+    // A static program needs none, and ldd calls that a failure.
+    if (status !== 0 && !/not a dynamic executable/.test(said + stderr))
+      throw new Error(`ldd ${program}: ${stderr}`);
     for (const [path] of said.matchAll(/\/\S+\.so\S*/g)) {
       if (path !== program) found.set(path, { path: path.slice(1), mode: 0o755, source: realpathSync(path) });
     }

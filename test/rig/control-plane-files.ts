@@ -6,7 +6,22 @@ import { newClusterAuthority, type ClusterAuthority } from './cluster-certificat
 import type { Credentials } from './credentials.js';
 import type { KubeCredentials } from './kube-client.js';
 
-const SERVICE_RANGE = '10.98.0.0/24';
+/** Where a control plane and its services are. */
+export interface ControlPlaneNetwork {
+  /** Where the API server listens. */
+  readonly address: string;
+  readonly serviceRange: string;
+  /** The first address of that range: the API server's own service. */
+  readonly apiService: string;
+}
+
+/** Without a node, where services are objects and no more. */
+export const ALONE: ControlPlaneNetwork = {
+  address: '127.0.0.1',
+  serviceRange: '10.98.0.0/24',
+  apiService: '10.98.0.1',
+};
+
 /** The issuer of service-account tokens, and their audience where none is asked for. */
 const SERVICE_ACCOUNT_ISSUER = 'https://kubernetes.default.svc.cluster.local';
 
@@ -28,7 +43,7 @@ export interface ControlPlanePki {
 }
 
 /** Makes them, and writes them as files into `folder`/pki. */
-export async function writePki(folder: string): Promise<ControlPlanePki> {
+export async function writePki(folder: string, network = ALONE): Promise<ControlPlanePki> {
   const pki = join(folder, 'pki');
   await mkdir(pki, { recursive: true });
   const [authority, frontAuthority] = await Promise.all([
@@ -38,7 +53,7 @@ export async function writePki(folder: string): Promise<ControlPlanePki> {
   const [serving, admin, manager, kubelet, frontProxy] = await Promise.all([
     authority.issue({
       name: 'kube-apiserver',
-      addresses: ['127.0.0.1', '10.98.0.1'],
+      addresses: [...new Set(['127.0.0.1', network.address, network.apiService])],
       dnsNames: ['localhost', 'kubernetes', 'kubernetes.default', 'kubernetes.default.svc'],
     }),
     authority.issue({ name: 'kubernetes-admin', groups: ['system:masters'] }),
@@ -97,22 +112,24 @@ export function etcdArgs(folder: string, ports: Ports): readonly string[] {
   ];
 }
 
-export function apiServerArgs(folder: string, ports: Ports): readonly string[] {
+export function apiServerArgs(folder: string, ports: Ports, network = ALONE): readonly string[] {
   const pki = join(folder, 'pki');
   return [
     `--etcd-servers=http://127.0.0.1:${ports.etcd}`,
-    '--bind-address=127.0.0.1',
-    '--advertise-address=127.0.0.1',
+    `--bind-address=${network.address}`,
+    `--advertise-address=${network.address}`,
     `--secure-port=${ports.api}`,
     // An EndpointSlice may not hold a loopback address.
-    '--endpoint-reconciler-type=none',
+    ...(network === ALONE
+      ? ['--endpoint-reconciler-type=none']
+      : ['--kubelet-preferred-address-types=InternalIP']),
     `--tls-cert-file=${pki}/serving.crt`,
     `--tls-private-key-file=${pki}/serving.key`,
     `--client-ca-file=${pki}/ca.crt`,
     `--service-account-issuer=${SERVICE_ACCOUNT_ISSUER}`,
     `--service-account-key-file=${pki}/sa.pub`,
     `--service-account-signing-key-file=${pki}/sa.key`,
-    `--service-cluster-ip-range=${SERVICE_RANGE}`,
+    `--service-cluster-ip-range=${network.serviceRange}`,
     '--authorization-mode=Node,RBAC',
     '--enable-admission-plugins=NodeRestriction',
     '--allow-privileged=true',
@@ -135,10 +152,18 @@ export function apiServerArgs(folder: string, ports: Ports): readonly string[] {
   ];
 }
 
-/** Without those controllers that would taint and remove what tests make by hand: nodes that never report, their pods. */
-export function controllerManagerArgs(folder: string, kubeconfig: string): readonly string[] {
+/**
+ * Without a node, also without those controllers that would taint and remove what tests make by hand: nodes that never report,
+ * their pods.
+ */
+export function controllerManagerArgs(
+  folder: string,
+  kubeconfig: string,
+  network = ALONE,
+): readonly string[] {
   const pki = join(folder, 'pki');
-  const off = ['node-lifecycle', 'node-ipam', 'taint-eviction', 'pod-garbage-collector'];
+  const off =
+    network === ALONE ? ['node-lifecycle', 'node-ipam', 'taint-eviction', 'pod-garbage-collector'] : [];
   return [
     `--kubeconfig=${kubeconfig}`,
     '--secure-port=0',
@@ -148,12 +173,16 @@ export function controllerManagerArgs(folder: string, kubeconfig: string): reado
     `--root-ca-file=${pki}/ca.crt`,
     `--cluster-signing-cert-file=${pki}/ca.crt`,
     `--cluster-signing-key-file=${pki}/ca.key`,
-    `--controllers=*,${off.map((name) => `-${name}-controller`).join(',')}`,
+    `--controllers=${['*', ...off.map((name) => `-${name}-controller`)].join(',')}`,
     '--kube-api-qps=300',
     '--kube-api-burst=600',
     '--allocate-node-cidrs=false',
     '--v=1',
   ];
+}
+
+export function schedulerArgs(kubeconfig: string): readonly string[] {
+  return [`--kubeconfig=${kubeconfig}`, '--secure-port=0', '--leader-elect=false', '--v=1'];
 }
 
 /** For one entry a request (a watch has a second when it begins), without bodies and health checks. */

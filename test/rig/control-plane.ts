@@ -1,16 +1,22 @@
-/** A real control plane: etcd, kube-apiserver and, if asked for, kube-controller-manager, on 127.0.0.1 and without a node. */
+/**
+ * A real control plane: etcd, kube-apiserver and, if asked for, kube-controller-manager, on 127.0.0.1 and without a node.
+ * node.ts adds one.
+ */
 import { spawn } from 'node:child_process';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { until } from '../support/until.js';
 import {
+  ALONE,
   apiServerArgs,
   auditArgs,
   controllerManagerArgs,
   etcdArgs,
   kubeconfigText,
+  schedulerArgs,
   writePki,
+  type ControlPlaneNetwork,
   type ControlPlanePki,
 } from './control-plane-files.js';
 import type { Subject } from './cluster-certificates.js';
@@ -29,11 +35,13 @@ export interface ControlPlaneOptions {
   readonly audit?: boolean;
   /** Further arguments, which win over the rig's own. */
   readonly apiServerArgs?: readonly string[];
+  /** For a cluster with a node, which runs all controllers and the scheduler: where it is. */
+  readonly network?: ControlPlaneNetwork;
   /** Where its folder is made; among the temporary files unless said. */
   readonly parentFolder?: string;
 }
 
-export type ControlPlaneProgram = 'etcd' | 'kube-apiserver' | 'kube-controller-manager';
+export type ControlPlaneProgram = 'etcd' | 'kube-apiserver' | 'kube-controller-manager' | 'kube-scheduler';
 
 /** A namespaced service account. */
 export interface ServiceAccountName {
@@ -90,7 +98,7 @@ export interface KubectlOptions {
 export interface ControlPlane {
   /** Where everything of it lies; removed by `close`. */
   readonly folder: string;
-  /** `https://127.0.0.1:<port>`; stays the same when the API server is started again. */
+  /** `https://127.0.0.1:<port>`, or at the address that was asked for; stays the same when the API server is started again. */
   readonly server: string;
   /** The admin's, of group `system:masters`: PEM. */
   readonly admin: Required<Omit<KubeCredentials, 'token'>>;
@@ -147,9 +155,10 @@ async function startWith(programs: Programs, options: ControlPlaneOptions): Prom
   const { folder } = programs;
   const [etcd = 0, etcdPeer = 0, api = 0] = await freePorts(3);
   const ports = { etcd, etcdPeer, api };
-  const server = `https://127.0.0.1:${api}`;
+  const { network = ALONE } = options;
+  const server = `https://${network.address}:${api}`;
   programs.start('etcd', etcdArgs(folder, ports));
-  const pki = await writePki(folder);
+  const pki = await writePki(folder, network);
   const ca = pki.authority.cert;
   const admin = { ca, cert: pki.admin.cert, key: pki.admin.key };
   let kubeconfigs = 0;
@@ -161,7 +170,7 @@ async function startWith(programs: Programs, options: ControlPlaneOptions): Prom
   const kubeconfig = await writeKubeconfig(admin);
   const auditLogFile = join(folder, 'audit.log');
   const serverArgs = [
-    ...apiServerArgs(folder, ports),
+    ...apiServerArgs(folder, ports, network),
     ...(options.audit === true ? await auditArgs(folder, auditLogFile) : []),
     ...(options.apiServerArgs ?? []),
   ];
@@ -178,9 +187,13 @@ async function startWith(programs: Programs, options: ControlPlaneOptions): Prom
     return apiReady();
   };
   await startApiServer();
-  if (options.controllerManager === true) {
+  if (network !== ALONE) {
+    const credentials = await pki.authority.issue({ name: 'system:kube-scheduler' });
+    programs.start('kube-scheduler', schedulerArgs(await writeKubeconfig({ ca, ...credentials })));
+  }
+  if (options.controllerManager === true || network !== ALONE) {
     const manager = await writeKubeconfig({ ca, ...pki.manager });
-    programs.start('kube-controller-manager', controllerManagerArgs(folder, manager));
+    programs.start('kube-controller-manager', controllerManagerArgs(folder, manager, network));
     const account = '/api/v1/namespaces/default/serviceaccounts/default';
     await programs.ready('the default service account', () => answers(account));
   }
@@ -285,6 +298,7 @@ async function newPrograms(folder: string): Promise<Programs> {
     etcd: await rig.etcd(),
     'kube-apiserver': await rig.kubernetes('kube-apiserver'),
     'kube-controller-manager': await rig.kubernetes('kube-controller-manager'),
+    'kube-scheduler': await rig.kubernetes('kube-scheduler'),
   };
   /** Those that should run. */
   const running = new Map<ControlPlaneProgram, Daemon>();
