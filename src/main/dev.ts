@@ -1,5 +1,4 @@
-import { extAuthzHandlers } from '../agent/authorization/ext-authz.js';
-import { createAgent, sdsHandlers, workloadApiHandlers, type Agent } from '../agent/agent.js';
+import { createAgent, type Agent } from '../agent/agent.js';
 import type { CertificateAuthority } from '../identity/ca/certificate-authority.js';
 import {
   createRegistrationIndex,
@@ -7,19 +6,13 @@ import {
 } from '../identity/registration/registration-index.js';
 import type { TrustBundle } from '../identity/spiffe/bundle.js';
 import { parseBundleDocument } from '../identity/spiffe/bundle-document.js';
-import { sleep, type Clock } from '../lib/clock.js';
+import type { Clock } from '../lib/clock.js';
 import { SignetError } from '../lib/errors.js';
 import type { Logger } from '../lib/logger.js';
 import type { Random } from '../lib/random.js';
 import { linuxPeerCredentials } from '../rpc/peer/linux.js';
 import { createRpcServer, type RpcServer } from '../rpc/server.js';
-import {
-  adminService,
-  authorizationService,
-  extensionConfigDiscoveryService,
-  secretDiscoveryService,
-  workloadApiService,
-} from '../rpc/services.js';
+import { adminService } from '../rpc/services.js';
 import { adminHandlers } from '../server/admin.js';
 import { createFederation } from '../server/federation.js';
 import { createNodeApi } from '../server/node-api.js';
@@ -28,7 +21,7 @@ import { createRegistrationController, type RegistrationView } from '../server/r
 import { createSigningService } from '../server/signing.js';
 import { findTrustDomain, trustDomainSettings, type TrustDomainSettings } from '../cluster/trust-domain.js';
 import { openFolderStore, type FolderStore } from '../store/folder/folder-store.js';
-import { openApplicationApi } from './application-api.js';
+import { openApplicationPort, type ApplicationPort } from './application-api.js';
 import { openAuthorization, openAuthorizationPort } from './authorization.js';
 import { keepBundleFile } from './bundle-file.js';
 import { reportProblems } from './folder-problems.js';
@@ -36,7 +29,9 @@ import { formatListenAddress, type ListenAddress } from './listen-address.js';
 import { openCa } from './open-ca.js';
 import { openOwnIdentity, type OwnIdentity } from './own-identity.js';
 import { keepPodSockets } from './pod-sockets.js';
+import { untilSigned } from './signed.js';
 import { openStateDirectory, type StateLayout } from './state-directory.js';
+import { createWorkloadServices, openSharedSockets } from './workload-services.js';
 
 /** How the embedded mode is started. */
 export interface DevOptions {
@@ -91,9 +86,6 @@ export interface RunningDev {
 const OWN_PATH = '/signet/agent';
 /** All pods of a folder run on this node. */
 const NODE_NAME = 'dev';
-/** How long "ready" waits for SVIDs that cannot be signed. */
-const READY_WAIT_MS = 10_000;
-const READY_POLL_MS = 5;
 
 /**
  * Runs server and agent in this process. Resolves when every registration has its SVID (or was refused one), and
@@ -135,24 +127,26 @@ export async function startDev(options: DevOptions): Promise<RunningDev> {
     });
     const admin = await serveAdmin(ca, state, logger);
     closers.push(() => admin.close());
-    const workloads = createRpcServer({ logger, clock, peerCredentials: linuxPeerCredentials });
-    // Streams never end by themselves, so there is nothing to wait for: all get Unavailable, and their clients come again.
-    closers.push(() => workloads.close());
-    workloads.service(authorizationService, extAuthzHandlers(authorization));
-    workloads.service(extensionConfigDiscoveryService, extensionConfigs);
-    await serveWorkloads(workloads, agent, state);
-    const applications = await openApplicationApi({
-      ...{ authorization, logger, clock, random: options.random, own: identity.own },
-      sharedSocket: state.sharedApplicationSocket,
-      address: options.applicationAddress,
-      trustDomain: settings.name,
+    const services = createWorkloadServices({
+      ...{ agent, access: { authorization, extensionConfigs }, logger, clock, random: options.random },
     });
-    closers.push(() => applications.server.close());
+    closers.push(() => services.close());
+    await openSharedSockets(services, {
+      workloadApi: state.sharedSocket,
+      applicationApi: state.sharedApplicationSocket,
+    });
+    const { applicationAddress } = options;
+    let applications: ApplicationPort | undefined;
+    if (applicationAddress !== undefined)
+      applications = await openApplicationPort({
+        ...{ server: services.applications, address: applicationAddress },
+        ...{ own: await identity.own(), trustDomain: settings.name },
+      });
     const sockets = keepPodSockets({
       ...{ store, logger },
       sockets: [
-        { server: workloads, socketOf: state.podSocket },
-        { server: applications.server, socketOf: state.podApplicationSocket },
+        { server: services.workloads, socketOf: state.podSocket },
+        { server: services.applications, socketOf: state.podApplicationSocket },
       ],
     });
     closers.push(() => sockets.close());
@@ -169,7 +163,7 @@ export async function startDev(options: DevOptions): Promise<RunningDev> {
       closers.push(() => port.close());
       asked = { address: formatListenAddress(port), spiffeID: own.spiffeId.uri };
     }
-    await signed(agent, clock, options.signal);
+    await untilSigned(agent, clock, options.signal);
 
     const stopped = new Promise<void>((resolve) => {
       if (options.signal.aborted) resolve();
@@ -178,7 +172,7 @@ export async function startDev(options: DevOptions): Promise<RunningDev> {
     const ready = report(store, registrations, state, settings);
     const ports = {
       ...(asked === undefined ? {} : { authorization: asked }),
-      ...(applications.port === undefined ? {} : { applications: applications.port }),
+      ...(applications === undefined ? {} : { applications }),
     };
     return { report: { ...ready, ...ports }, stopped };
   } catch (error) {
@@ -281,30 +275,6 @@ async function serveAdmin(ca: CertificateAuthority, state: StateLayout, logger: 
   } catch (error) {
     await server.close();
     throw error;
-  }
-}
-
-async function serveWorkloads(server: RpcServer, agent: Agent, state: StateLayout): Promise<void> {
-  server.service(workloadApiService, workloadApiHandlers(agent));
-  server.service(secretDiscoveryService, sdsHandlers(agent));
-  await server.listenUnix({
-    path: state.sharedSocket,
-    // Everybody may connect; who it is, the kernel says.
-    mode: 0o666,
-    name: 'shared',
-    peerCredentials: true,
-    maxConnections: 8192,
-  });
-}
-
-/** Resolves when every registration has its SVID or was refused one, or after a bounded wait. */
-async function signed(agent: Agent, clock: Clock, signal: AbortSignal): Promise<void> {
-  const until = clock.monotonic() + READY_WAIT_MS;
-  for (;;) {
-    const { svids, failing, registrations } = agent.stats();
-    if (agent.ready.value && svids + failing >= registrations) return;
-    if (clock.monotonic() >= until) return;
-    await sleep(clock, READY_POLL_MS, signal);
   }
 }
 

@@ -4,6 +4,7 @@ import { SignetError } from '../lib/errors.js';
 import type { Logger } from '../lib/logger.js';
 import type { ListenUnixOptions } from '../rpc/listener.js';
 import type { Store } from '../store/store.js';
+import { closeAll, type OpenSocket } from './open-sockets.js';
 
 /** Keeps one socket per pod of the store. */
 export interface PodSockets {
@@ -16,11 +17,6 @@ export interface PodSockets {
 export interface PodSocket {
   readonly server: { listenUnix(options: ListenUnixOptions): Promise<OpenSocket> };
   readonly socketOf: (uid: string) => string;
-}
-
-interface OpenSocket {
-  readonly path: string;
-  close(): Promise<void>;
 }
 
 /** What it works with. */
@@ -68,7 +64,7 @@ export function keepPodSockets(options: PodSocketsOptions): PodSockets {
     enqueue(uid, async () => {
       const listeners = open.get(uid) ?? [];
       open.delete(uid);
-      for (const listener of listeners) await listener.close();
+      await closeAll(listeners);
       const [first] = listeners;
       if (first !== undefined) await rm(dirname(first.path), { recursive: true, force: true });
     });

@@ -71,7 +71,7 @@ export class ConnectionPool {
     return this.#byAddress.get(connectionId);
   }
 
-  /** Open connections, of one listener or all. */
+  /** Open connections, of the listeners with this name or all. */
   *of(listener?: string): Iterable<Connection> {
     for (const connection of this.#byAddress.values())
       if (listener === undefined || connection.peer.listener === listener) yield connection;

@@ -85,6 +85,8 @@ export class UnixListener implements RpcListener {
   #closed: Promise<void> | undefined;
   /** Connections of each process, where the kernel says whose they are. */
   readonly #byProcess = new Map<number, number>();
+  /** Its own: another listener may have the same name. */
+  readonly #connections = new Set<Connection>();
   /** Connections before their first call. */
   readonly #greeting = new Set<Socket>();
   readonly #refusals: Refusals;
@@ -142,7 +144,7 @@ export class UnixListener implements RpcListener {
     await this.#file?.remove();
     const stopped = new Promise<void>((resolve) => this.#server.close(() => resolve()));
     const reason = new StatusError('Unavailable', 'the server is closing this socket; try again');
-    await endConnections([...this.#parts.pool.of(this.name)], reason);
+    await endConnections([...this.#connections], reason);
     await stopped;
     this.#parts.onClose();
   }
@@ -182,6 +184,8 @@ export class UnixListener implements RpcListener {
       socket,
     };
     pool.add(connection);
+    this.#connections.add(connection);
+    socket.once('close', () => this.#connections.delete(connection));
     nameConnection(socket, connection.peer.connectionId);
     this.#greet(socket, connection.peer.connectionId);
   }

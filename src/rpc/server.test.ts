@@ -625,6 +625,29 @@ describe('stopping', () => {
     await stat(other.path);
   });
 
+  it('closes one of two listeners that have the same name, as those of a pod with two volumes', async () => {
+    const server = serverWith();
+    server.service(HealthService, {
+      watch: async (_request, context, sink) => {
+        await sink.write({ status: 1 });
+        await aborted(context);
+      },
+    });
+    const [one, other] = await Promise.all(
+      ['a', 'b'].map((name) => listen(server, { path: join(fixture.directory, name), name: 'pod/a' })),
+    );
+    if (one === undefined || other === undefined) throw new Error('no listeners');
+    const [first, second] = [one, other].map(({ path }) =>
+      dial(path).health().watch({ service: '' })[Symbol.asyncIterator](),
+    );
+    await Promise.all([first?.next(), second?.next()]);
+    await one.close();
+    expect(await failure(first?.next() ?? Promise.resolve())).toMatchObject({ status: 'Unavailable' });
+    expect(other.connections).toBe(1);
+    await server.close();
+    expect(await failure(second?.next() ?? Promise.resolve())).toMatchObject({ status: 'Unavailable' });
+  });
+
   it('opens nothing after it was closed', async () => {
     const server = serverWith();
     await server.close();
