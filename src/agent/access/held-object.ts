@@ -64,9 +64,8 @@ export function readItem({ key, json }: PolicyItem, nodeName: string): HeldObjec
     ...read,
     metadata: { ...metadata, uid: text(uid), generation: 0 },
   } as unknown as HeldObject;
-  if (kind === 'Pod') return { ...object, identities: podIdentities(key, read) };
   // Nothing is added to a policy: what does not belong there makes it one that cannot be compiled.
-  const identities = identityUris(key, kind, metadata, read);
+  const identities = kind === 'Pod' ? podIdentities(key, read) : identityUris(key, kind, metadata, read);
   return identities === undefined ? object : { ...object, identities };
 }
 
