@@ -1,10 +1,12 @@
 import type { KeyType } from '../identity/pki/keys.js';
+import type { TrustBundle } from '../identity/spiffe/bundle.js';
 import type { Clock } from '../lib/clock.js';
 import { SignetError } from '../lib/errors.js';
 import type { Logger } from '../lib/logger.js';
 import type { Random } from '../lib/random.js';
 import { type Watched, WatchedValue } from '../lib/watched.js';
-import type { BundleUpdate, NodeApi, SyncUpdate } from '../rpc/node-api.js';
+import type { BundleUpdate, NodeApi, PolicyUpdate, SyncUpdate } from '../rpc/node-api.js';
+import type { PolicyStore } from './access/policy-store.js';
 import { type Attestor, createProcAttestor } from './attestor.js';
 import { Bundles } from './bundles.js';
 import { Fairness } from './fairness.js';
@@ -14,7 +16,7 @@ import { type AgentLimits, defaultAgentLimits } from './limits.js';
 import { refusalFor } from './refusal.js';
 import { NodeRegistrations } from './registrations.js';
 import { createSds, type SdsHandlers, type SdsOptions } from './sds/handlers.js';
-import { follow } from './sync.js';
+import { follow, type FollowOptions } from './sync.js';
 import { Views } from './views.js';
 import { createWorkloadApi, type WorkloadApiHandlers, type WorkloadApiParts } from './workload-api.js';
 import { X509Keeper } from './x509-keeper.js';
@@ -31,6 +33,8 @@ export interface AgentOptions {
   readonly limits?: Partial<AgentLimits>;
   /** The workloads' keys; ec-p256 unless said. */
   readonly keyType?: KeyType;
+  /** Takes what decisions are made from; none are made without it. */
+  readonly policies?: PolicyStore;
   /** Looks at processes on the shared socket; procfs unless said. */
   readonly attestor?: Attestor;
 }
@@ -64,6 +68,8 @@ export interface Agent {
   stats(): AgentStats;
   /** When the X.509-SVID of a registration begins and ends, if it has one. Milliseconds since the epoch. */
   svidOf(registrationId: string): { readonly notBefore: number; readonly notAfter: number } | undefined;
+  /** The bundle of the own trust domain, or of a foreign one that the server knows. */
+  bundleOf(trustDomain: string): TrustBundle | undefined;
   /** For the services below. */
   readonly parts: WorkloadApiParts;
 }
@@ -153,6 +159,7 @@ export function createAgent(options: AgentOptions): Agent {
     ready,
     podsWithRegistrations: registrations.pods,
     svidOf: (registrationId) => x509.svid(registrationId),
+    bundleOf: (trustDomain) => bundles.of(trustDomain),
     stats: () => ({
       ...x509.stats(),
       jwtSvids: jwt.size,
@@ -187,9 +194,32 @@ export function createAgent(options: AgentOptions): Agent {
           },
           signal,
         ),
+        options.policies === undefined ? undefined : followPolicies(options.policies, api, following, signal),
       ]);
     },
   };
+}
+
+/** What is held already is not sent again, so a new connection costs what has changed meanwhile. */
+function followPolicies(
+  policies: PolicyStore,
+  api: NodeApi,
+  following: FollowOptions,
+  signal: AbortSignal,
+): Promise<void> {
+  return follow<PolicyUpdate>(
+    following,
+    {
+      name: 'policies',
+      open(abort) {
+        if (api.policies === undefined) throw new SignetError('NoPolicies', 'this server sends no policies');
+        return api.policies(policies.held(), abort);
+      },
+      take: (update) => policies.take(update),
+      onConnected: (now) => policies.follows(now ? undefined : following.clock.now()),
+    },
+    signal,
+  );
 }
 
 /** The Workload API of an agent. */

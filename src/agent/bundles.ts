@@ -37,6 +37,12 @@ export class Bundles {
     this.#foreign = foreign;
   }
 
+  /** The own bundle, or that of a foreign trust domain. */
+  of(trustDomain: string): TrustBundle | undefined {
+    const own = this.#own?.bundle;
+    return own?.trustDomain === trustDomain ? own : this.#foreign.get(trustDomain)?.bundle;
+  }
+
   /** The bundles of these foreign trust domains, in order of name; those that are not here are left out. */
   foreign(trustDomains: Iterable<string>): readonly HandedBundle[] {
     return [...new Set(trustDomains)]

@@ -5,22 +5,20 @@ import type { Tokens } from '../agent/authorization/token.js';
 import type { Agent } from '../agent/agent.js';
 import { createTokenValidator } from '../identity/tokens/validator.js';
 import { fetchDocument } from '../identity/tokens/fetch-document.js';
-import { readTokenIssuers, type IssuerSettings } from '../identity/tokens/issuer-config.js';
 import type { TrustBundle } from '../identity/spiffe/bundle.js';
 import type { RegistrationSource } from '../cluster/access-view.js';
 import type { TrustDomainSettings } from '../cluster/trust-domain.js';
 import type { Clock } from '../lib/clock.js';
-import { SignetError } from '../lib/errors.js';
 import type { Logger } from '../lib/logger.js';
 import { WatchedValue } from '../lib/watched.js';
 import type { Random } from '../lib/random.js';
-import type { TokenIssuer } from '../resources/identity.js';
 import { createRpcServer } from '../rpc/server.js';
 import { authorizationService } from '../rpc/services.js';
 import type { TlsIdentity } from '../rpc/tls/identity.js';
 import type { Store } from '../store/store.js';
 import { followAccess } from './access-view.js';
 import type { ListenAddress } from './listen-address.js';
+import { readIssuers } from './token-issuers.js';
 
 /** What the authorization services of one process are composed of. */
 export interface AuthorizationParts {
@@ -113,33 +111,5 @@ export async function openAuthorizationPort(options: AuthorizationPortOptions): 
   } catch (error) {
     await server.close();
     throw error;
-  }
-}
-
-/**
- * The issuers as the validator reads them.
- *
- * @throws SignetError `TokenIssuersInvalid`
- */
-function readIssuers(issuers: readonly TokenIssuer[]): readonly IssuerSettings[] {
-  return readTokenIssuers(
-    issuers.map(({ caBundle, jwks, trustDomain, ...issuer }, index) => ({
-      ...issuer,
-      ...(trustDomain === undefined ? {} : { kind: 'spiffe', trustDomain }),
-      ...(caBundle === undefined ? {} : { caPem: caBundle }),
-      ...(jwks === undefined ? {} : { jwks: parseJwks(jwks, index) }),
-    })),
-  );
-}
-
-function parseJwks(text: string, index: number): unknown {
-  try {
-    return JSON.parse(text);
-  } catch (thrown) {
-    throw new SignetError(
-      'TokenIssuersInvalid',
-      `spec.tokenIssuers[${index}].jwks is no JSON; write {"keys": [...]}`,
-      { cause: thrown },
-    );
   }
 }

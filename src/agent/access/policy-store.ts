@@ -18,6 +18,8 @@ export interface PolicyStoreStats {
   readonly items: number;
   /** Of their JSON. */
   readonly characters: number;
+  /** Since when the server is away, and what it says is not known; undefined while it is followed. Milliseconds since the epoch. */
+  readonly staleSince: number | undefined;
 }
 
 /** How much is held at most. */
@@ -44,6 +46,7 @@ export class PolicyStore {
   readonly #synced = new WatchedValue(false);
   #sources: ReadonlyMap<string, SourceWorkload> = new Map();
   #characters = 0;
+  #staleSince: number | undefined;
 
   constructor(nodeName: string, limits: Partial<PolicyStoreLimits> = {}) {
     this.#nodeName = nodeName;
@@ -97,7 +100,16 @@ export class PolicyStore {
   }
 
   stats(): PolicyStoreStats {
-    return { items: this.#revisions.size, characters: this.#characters };
+    return {
+      items: this.#revisions.size,
+      characters: this.#characters,
+      staleSince: this.#synced.value ? this.#staleSince : undefined,
+    };
+  }
+
+  /** The server is followed, or is lost since now. */
+  follows(lostAt: number | undefined): void {
+    this.#staleSince = lostAt === undefined ? undefined : (this.#staleSince ?? lostAt);
   }
 
   /**
