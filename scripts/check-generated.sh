@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fails when generated files (src/rpc/gen, crds, deploy, docs/reference, the tables of docs/policy) are not what their sources say. `npm run generate` mends that.
+# Fails when generated files (src/rpc/gen, crds, charts/signet/crds, deploy, docs/reference, the tables of docs/policy) are not what their sources say. `npm run generate` mends that.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$PWD/node_modules/.bin:$PATH"
@@ -18,6 +18,7 @@ node scripts/generate-deploy.mjs "$scratch"
 failed=0
 diff -r --unified=1 src/rpc/gen "$scratch/gen" || failed=1
 diff -r --unified=1 --exclude='*.md' crds "$scratch/crds" || failed=1
+diff -r --unified=1 charts/signet/crds "$scratch/charts/signet/crds" || failed=1
 diff -r --unified=1 deploy "$scratch/deploy" || failed=1
 diff -r --unified=1 docs/reference "$scratch/reference" || failed=1
 for page in "$scratch"/policy/*.md; do

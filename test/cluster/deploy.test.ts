@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { join } from 'node:path';
 import { parseAllDocuments } from 'yaml';
 import { startControlPlane, type ControlPlane, type KubectlRun } from '../rig/control-plane.js';
+import type { KubeAnswer } from '../rig/kube-client.js';
 import * as rig from '../rig/rig.js';
 import { until } from '../support/until.js';
 
@@ -9,6 +10,7 @@ import { until } from '../support/until.js';
 
 const root = join(import.meta.dirname, '../..');
 const NAMESPACE = 'signet-system';
+const AGENTS = 'signet-agents';
 
 interface Named {
   readonly apiVersion: string;
@@ -34,7 +36,7 @@ interface PodObject extends Named {
   const kubectl = (...args: readonly string[]): Promise<KubectlRun> =>
     plane.kubectl(args.map((arg) => arg.replace(/^(crds|deploy|examples\/.*)$/, (path) => join(root, path))));
   const listed = async (what: string, ...args: readonly string[]): Promise<readonly PodObject[]> => {
-    const { stdout } = await kubectl('get', what, '-n', NAMESPACE, '-o', 'json', ...args);
+    const { stdout } = await kubectl('get', what, '-o', 'json', ...args);
     return (JSON.parse(stdout) as { readonly items: readonly PodObject[] }).items;
   };
 
@@ -50,7 +52,7 @@ interface PodObject extends Named {
     expect(await kubectl('apply', '-f', 'examples/payments')).toMatchObject({ code: 0, stderr: '' });
     // Whoever applies it again changes nothing.
     const kinds =
-      'crds,deployments,daemonsets,poddisruptionbudgets,trustdomains,workloadidentities,accesspolicies';
+      'crds,deployments,daemonsets,poddisruptionbudgets,csidrivers,networkpolicies,trustdomains,workloadidentities,accesspolicies';
     const line = '{.kind} {.metadata.name} {.metadata.generation}{"\\n"}';
     const generations = async (): Promise<string> =>
       (await kubectl('get', kinds, '-A', '-o', `jsonpath={range .items[*]}${line}{end}`)).stdout;
@@ -86,7 +88,7 @@ interface PodObject extends Named {
     expect(names(stdout)).toEqual(expected.sort());
   }, 60_000);
 
-  it('makes pods that the namespace’s own restrictions let in, which the Service and the budget find', async () => {
+  it('makes pods that the restrictions of their namespaces let in, which the Service and the budget find', async () => {
     await plane.request('POST', '/api/v1/nodes', {
       ...{
         apiVersion: 'v1',
@@ -95,7 +97,7 @@ interface PodObject extends Named {
       },
     });
     const pods = await until('three servers and an agent', async () => {
-      const all = await listed('pods');
+      const all = [...(await listed('pods', '-n', NAMESPACE)), ...(await listed('pods', '-n', AGENTS))];
       return all.length >= 4 && all;
     });
     const byAccount = Object.groupBy(pods, ({ spec }) => spec.serviceAccountName);
@@ -117,11 +119,12 @@ interface PodObject extends Named {
     for (const { spec } of pods) expect(spec.priority).toBeGreaterThan(1_000_000_000);
     const selected = await listed(
       'pods',
+      '-A',
       '-l',
       'app.kubernetes.io/name=signet,app.kubernetes.io/component=server',
     );
     expect(selected).toHaveLength(3);
-    const [service] = (await listed('services')) as unknown as readonly {
+    const [service] = (await listed('services', '-n', NAMESPACE)) as unknown as readonly {
       readonly spec: {
         readonly selector: object;
         readonly ports: readonly { readonly port: number; readonly targetPort: string }[];
@@ -133,8 +136,66 @@ interface PodObject extends Named {
     });
     const ports = selected[0]?.spec.containers[0]?.ports.map(({ name }) => name);
     expect(service?.spec.ports.map(({ targetPort }) => targetPort)).toEqual(ports);
-    const warnings = await kubectl('get', 'events', '-n', NAMESPACE, '-o', 'jsonpath={.items[*].reason}');
-    expect(warnings.stdout).not.toContain('FailedCreate');
+    for (const namespace of [NAMESPACE, AGENTS]) {
+      const warnings = await kubectl('get', 'events', '-n', namespace, '-o', 'jsonpath={.items[*].reason}');
+      expect(warnings.stdout).toContain('SuccessfulCreate');
+      expect(warnings.stdout).not.toContain('FailedCreate');
+    }
+  }, 60_000);
+
+  it('lets nobody but the controller of DaemonSets make an agent, or anything else that reaches into a node', async () => {
+    const run = (namespace: string, spec: object): Promise<KubeAnswer> =>
+      plane.request('POST', `/api/v1/namespaces/${namespace}/pods?dryRun=All`, {
+        metadata: { name: 'p' },
+        spec: {
+          ...spec,
+          containers: [{ name: 'c', image: 'none', ...('c' in spec ? (spec.c as object) : {}) }],
+        },
+      });
+    const refused = async (namespace: string, spec: object): Promise<string> => {
+      const { status, body } = await run(namespace, spec);
+      return status === 201 ? 'taken' : (body as { readonly message: string }).message;
+    };
+    const hostPath = { volumes: [{ name: 'v', hostPath: { path: '/' } }] };
+    // Which takes a moment to be in force.
+    await until('the policy', async () => (await refused(AGENTS, hostPath)) !== 'taken');
+    const onlyController = `only the controller of DaemonSets makes pods in ${AGENTS}`;
+    for (const spec of [
+      hostPath,
+      { hostPID: true },
+      { hostNetwork: true },
+      { serviceAccountName: 'signet-agent' },
+      { c: { securityContext: { privileged: true } } },
+      { c: { securityContext: { capabilities: { add: ['SYS_ADMIN'] } } } },
+    ]) {
+      expect(await refused(AGENTS, spec)).toContain(onlyController);
+      expect(await refused('default', { ...spec, serviceAccountName: 'default' })).toBe('taken');
+    }
+    expect(await refused(AGENTS, {})).toBe('taken');
+    // Also where somebody has taken the label of the namespace away.
+    await kubectl('label', 'namespace', NAMESPACE, 'pod-security.kubernetes.io/enforce-');
+    const nothingOfNode = `pods in ${NAMESPACE} have no privileges and nothing of their node`;
+    expect(await refused(NAMESPACE, hostPath)).toContain(nothingOfNode);
+    expect(await refused(NAMESPACE, { c: { securityContext: { privileged: true } } })).toContain(
+      nothingOfNode,
+    );
+    expect(await refused(NAMESPACE, {})).toBe('taken');
+
+    // What runs is not turned into something else.
+    const [agent] = await listed('pods', '-n', AGENTS);
+    const path = `/api/v1/namespaces/${AGENTS}/pods/${agent?.metadata.name ?? ''}`;
+    const changed = async (where: string, patch: object): Promise<string> => {
+      const { status, body } = await plane.request('PATCH', `${path}${where}`, patch);
+      return status === 200 ? 'taken' : (body as { readonly message: string }).message;
+    };
+    expect(await changed('', { metadata: { labels: { more: 'yes' } } })).toBe('taken');
+    const name = agent?.metadata.name ?? '';
+    const { stderr } = await kubectl('set', 'image', `pod/${name}`, 'agent=other', '-n', AGENTS);
+    expect(stderr).toContain('the images of a running agent are not changed');
+    const ephemeralContainers = [{ name: 'debug', image: 'other' }];
+    expect(await changed('/ephemeralcontainers', { spec: { ephemeralContainers } })).toContain(
+      'no container is added to a running pod',
+    );
   }, 60_000);
 
   it('lets the owner of a namespace declare what is hers, and an agent do nothing', async () => {
@@ -162,7 +223,7 @@ interface PodObject extends Named {
     expect(await can('bob', 'list', 'accesspolicies', 'payments')).toBe('yes');
     expect(await can('bob', 'create', 'accesspolicies', 'payments')).toBe('no');
 
-    const agent = `--as=system:serviceaccount:${NAMESPACE}:signet-agent`;
+    const agent = `--as=system:serviceaccount:${AGENTS}:signet-agent`;
     const { stdout } = await kubectl(
       'auth',
       'can-i',

@@ -31,6 +31,7 @@ import { until } from '../support/until.js';
 const root = join(import.meta.dirname, '../..');
 const SERVER = { namespace: SYSTEM, name: 'signet-server' };
 const USER = `system:serviceaccount:${SERVER.namespace}:${SERVER.name}`;
+const AGENTS = 'signet-agents';
 const SIGNET = '/apis/signet.dev/v1alpha1';
 const CRDS = '/apis/apiextensions.k8s.io/v1/customresourcedefinitions';
 
@@ -111,7 +112,10 @@ const UNUSED: ReadonlyMap<string, string> = new Map([
   };
   const ready = (): Promise<string> => conditionOf(plane, 'Ready', 'example.org');
   const launch = (identity: string): ClusterServer => {
-    const server = startClusterServer(plane, identity, { connection: { kubeconfig } });
+    const server = startClusterServer(plane, identity, {
+      connection: { kubeconfig },
+      agentServiceAccount: { namespace: AGENTS, name: 'signet-agent' },
+    });
     servers.push(server);
     return server;
   };
@@ -150,32 +154,31 @@ const UNUSED: ReadonlyMap<string, string> = new Map([
 
   /** An agent on a node with a pod to serve, until its SVID has come. */
   const runAgent = async (port: number): Promise<void> => {
-    const pods = `/api/v1/namespaces/${SYSTEM}/pods`;
-    await create(plane, '/api/v1/nodes', { metadata: { name: 'n1' } });
-    const containers = [{ name: 'c', image: 'none' }];
-    const securityContext = { runAsNonRoot: true, seccompProfile: { type: 'RuntimeDefault' } };
-    await create(plane, pods, {
-      metadata: { name: 'agent-n1' },
-      spec: {
-        ...{ serviceAccountName: 'signet-agent', nodeName: 'n1', securityContext },
-        containers: [
-          {
-            ...{ name: 'c', image: 'none' },
-            securityContext: { allowPrivilegeEscalation: false, capabilities: { drop: ['ALL'] } },
-          },
-        ],
-      },
+    const pods = `/api/v1/namespaces/${AGENTS}/pods`;
+    await create(plane, '/api/v1/nodes', {
+      metadata: { name: 'n1', labels: { 'kubernetes.io/os': 'linux' } },
     });
-    for (const name of ['order', 'payment'])
+    const containers = [{ name: 'c', image: 'none' }];
+    // Nobody but the controller of DaemonSets makes it. There is no scheduler here.
+    const name = await until('the pod of the DaemonSet', async () => {
+      const { items } = (await plane.request('GET', pods)).body as { readonly items: readonly Made[] };
+      return items[0]?.metadata.name ?? false;
+    });
+    const bound = await plane.request('POST', `${pods}/${name}/binding`, {
+      ...{ apiVersion: 'v1', kind: 'Binding', metadata: { name } },
+      target: { apiVersion: 'v1', kind: 'Node', name: 'n1' },
+    });
+    if (bound.status !== 201) throw new Error(JSON.stringify(bound.body));
+    for (const app of ['order', 'payment'])
       await create(plane, '/api/v1/namespaces/payments/pods', {
-        metadata: { name, labels: { tier: 'backend', app: `${name}-service`, own: name } },
-        spec: { serviceAccountName: `${name}-service`, nodeName: 'n1', containers },
+        metadata: { name: app, labels: { tier: 'backend', app: `${app}-service`, own: app } },
+        spec: { serviceAccountName: `${app}-service`, nodeName: 'n1', containers },
       });
     const token = await plane.serviceAccountToken({
-      ...{ namespace: SYSTEM, name: 'signet-agent', audience: 'signet-server' },
-      boundPod: { name: 'agent-n1' },
+      ...{ namespace: AGENTS, name: 'signet-agent', audience: 'signet-server' },
+      boundPod: { name },
     });
-    const bundle = `/api/v1/namespaces/${SYSTEM}/configmaps/signet-bundle`;
+    const bundle = `/api/v1/namespaces/${AGENTS}/configmaps/signet-bundle`;
     await there(bundle);
     const { body } = await plane.request('GET', bundle);
     await writeFile(join(folder, 'token'), token);
