@@ -196,6 +196,11 @@ const UNUSED: ReadonlyMap<string, string> = new Map([
       await stopped;
     });
     await until('the SVIDs of the pods', () => agent.stats().svids === 2);
+    await until('the pod knows', async () =>
+      JSON.stringify((await plane.request('GET', '/api/v1/namespaces/payments/pods/order')).body).includes(
+        'SvidIssued',
+      ),
+    );
   };
 
   it('are enough for all that it does, and no more than that', async () => {
