@@ -17,6 +17,7 @@ import { revokedText } from '../server/controllers/revocation/revocations.js';
 import { trustedRegistrations } from '../server/controllers/revocation/trusted-registrations.js';
 import type { PodCertificateControllerOptions } from '../server/controllers/pod-certificates/controller.js';
 import { createNodeApi } from '../server/node-api.js';
+import { openPolicyFeed } from '../server/policies/feed.js';
 import { followAgentPods } from '../server/node-service/agent-pods.js';
 import { createAttestation } from '../server/node-service/attestation.js';
 import { nodeServiceHandlers } from '../server/node-service/handlers.js';
@@ -86,6 +87,11 @@ export function composeNodeService(parts: NodeServiceParts): NodeService {
   const { inForce } = revocations;
   const registrations = trustedRegistrations(controller.registrations, inForce, (uid) => index.forPod(uid));
   const signing = createSigningService({ ca, registrations, logger });
+  const policies = openPolicyFeed({
+    ...{ store, trustDomain: settings.name, registrations: index },
+    ready: controller.registrations.ready,
+    onDelta: (onDelta) => controller.onDelta(onDelta),
+  });
   const counted = createNodeMetrics(metrics, clock);
   const agentPods = followAgentPods(store, agentServiceAccount);
   const stopping = new AbortController();
@@ -113,7 +119,7 @@ export function composeNodeService(parts: NodeServiceParts): NodeService {
         counted.api(
           nodeName,
           createNodeApi({
-            ...{ registrations, signing, ca, federation: federation.bundles, nodeName },
+            ...{ registrations, signing, policies, ca, federation: federation.bundles, nodeName },
             revokedSerials: revocations.serials,
             issued: (svid) => controller.svids.note(svid),
           }),
@@ -122,6 +128,7 @@ export function composeNodeService(parts: NodeServiceParts): NodeService {
   );
   server.service(peerService, peerHandlers(controller.svids, settings.name));
   metrics.readOne('connections', () => server.connections);
+  metrics.readOne('policyReaders', () => policies.readers);
   metrics.readOne('registrations', () => [...index.all()].length);
   return {
     server,
@@ -159,6 +166,7 @@ export function composeNodeService(parts: NodeServiceParts): NodeService {
       agentPods.close();
       await server.close();
       await federation.close();
+      policies.close();
       await controller.close();
       revocations.close();
     },
