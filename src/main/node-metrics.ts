@@ -1,7 +1,7 @@
 import type { Clock } from '../lib/clock.js';
 import { SignetError } from '../lib/errors.js';
 import type { Metrics } from '../operate/metrics/metrics.js';
-import type { NodeApi } from '../rpc/node-api.js';
+import type { NodeApi, PolicyUpdate } from '../rpc/node-api.js';
 
 /** What agents do at this replica, counted. */
 export interface NodeMetrics {
@@ -27,6 +27,19 @@ export function createNodeMetrics(metrics: Metrics, clock: Clock): NodeMetrics {
       else following.delete(nodeName);
     }
   };
+  const sent = async function* (updates: AsyncIterable<PolicyUpdate>): AsyncIterable<PolicyUpdate> {
+    for await (const update of updates) {
+      const { upserts, removed } = update;
+      metrics.count('policyUpdates', { kind: update.snapshot ? 'snapshot' : 'change' });
+      metrics.count('policyItems', {}, upserts.length + removed.length);
+      metrics.count(
+        'policyCharacters',
+        {},
+        upserts.reduce((sum, { json }) => sum + json.length, 0),
+      );
+      yield update;
+    }
+  };
   const signing = async <T extends { readonly ok: boolean; readonly code?: string }>(
     kind: 'x509' | 'jwt',
     sign: () => Promise<readonly T[]>,
@@ -39,10 +52,11 @@ export function createNodeMetrics(metrics: Metrics, clock: Clock): NodeMetrics {
     return results;
   };
   return {
-    api: (nodeName, api) => ({
+    api: (nodeName, { policies, ...api }) => ({
       bundles: (signal) => api.bundles(signal),
       explain: (subject, signal) => api.explain?.(subject, signal) ?? Promise.resolve(''),
       sync: (signal) => follow(nodeName, api.sync(signal)),
+      ...(policies === undefined ? {} : { policies: (held, signal) => sent(policies(held, signal)) }),
       signX509: (requests, signal) => signing('x509', () => api.signX509(requests, signal)),
       signJwt: (requests, signal) => signing('jwt', () => api.signJwt(requests, signal)),
     }),

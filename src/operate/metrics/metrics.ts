@@ -17,8 +17,8 @@ export interface Reading<K extends GaugeId> {
 
 /** The metrics of one program. What belongs to the other program is ignored, so that both may share code. */
 export interface Metrics {
-  /** Adds one. */
-  count<K extends CounterId>(id: K, labels: LabelsOf<K>): void;
+  /** Adds one, or as many as are said. */
+  count<K extends CounterId>(id: K, labels: LabelsOf<K>, by?: number): void;
   observe<K extends HistogramId>(id: K, labels: LabelsOf<K>, seconds: number): void;
   /** Says where a gauge is read from when somebody asks; what was shown before and is read no more is gone. */
   read<K extends GaugeId>(id: K, read: () => readonly Reading<K>[]): void;
@@ -52,7 +52,7 @@ export function createMetrics(
   if (options.process === true) collectDefaultMetrics({ register: registry });
 
   const metrics: Metrics = {
-    count: (id, labels) => counters.get(id)?.inc(labels),
+    count: (id, labels, by = 1) => counters.get(id)?.inc(labels, by),
     observe: (id, labels, seconds) => histograms.get(id)?.observe(labels, seconds),
     read: (id, read) => readings.set(id, read),
     readOne: (id, read) =>
