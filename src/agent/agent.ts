@@ -68,6 +68,8 @@ export interface Agent {
   stats(): AgentStats;
   /** When the X.509-SVID of a registration begins and ends, if it has one. Milliseconds since the epoch. */
   svidOf(registrationId: string): { readonly notBefore: number; readonly notAfter: number } | undefined;
+  /** The pod with this UID, as the server knows it; undefined while it has no registration. */
+  podOf(uid: string): { readonly namespace: string; readonly name: string } | undefined;
   /** The bundle of the own trust domain, or of a foreign one that the server knows. */
   bundleOf(trustDomain: string): TrustBundle | undefined;
   /** For the services below. */
@@ -159,6 +161,10 @@ export function createAgent(options: AgentOptions): Agent {
     ready,
     podsWithRegistrations: registrations.pods,
     svidOf: (registrationId) => x509.svid(registrationId),
+    podOf(uid) {
+      const subject = registrations.forPod(uid)[0]?.subject;
+      return subject?.kind === 'pod' ? subject : undefined;
+    },
     bundleOf: (trustDomain) => bundles.of(trustDomain),
     stats: () => ({
       ...x509.stats(),

@@ -1,6 +1,9 @@
 import { Command, Option } from 'commander';
+import { isAbsolute, normalize } from 'node:path';
 import type { CliIo } from '../cli/io.js';
+import { parseDuration } from '../lib/duration.js';
 import { parseTrustDomain } from '../identity/spiffe/id.js';
+import { SignetError } from '../lib/errors.js';
 import { systemRandom } from '../lib/random.js';
 import { argument } from './argument.js';
 import { parseListenAddress, type ListenAddress } from './listen-address.js';
@@ -12,6 +15,15 @@ interface AgentFlags {
   readonly server: ServerAddress;
   readonly tokenFile: string;
   readonly bundleFile: string;
+  readonly stateDirectory: string;
+  readonly kubeletDirectory: string;
+  readonly csi: boolean;
+  readonly sharedSocket: boolean;
+  readonly tellReasons: boolean;
+  readonly hold?: number;
+  readonly maxStreamsPerPod?: number;
+  readonly maxConnectionsPerPod?: number;
+  readonly stopGrace: number;
   readonly httpAddress: ListenAddress;
   readonly logFormat: LogFormat;
   readonly logLevel: LogLevel;
@@ -22,7 +34,9 @@ const DEFAULT_SERVER = 'signet-server.signet-system.svc:8443';
 /** `signet agent`: what gets the identities of a node's workloads. */
 export function agentCommand(io: CliIo, version: string): Command {
   return new Command('agent')
-    .description('Run the agent of a node: it proves the node to the server and gets the SVIDs of its pods.')
+    .description(
+      'Run the agent of a node: it proves the node to the server, gets the SVIDs of its pods, and serves them.',
+    )
     .option(
       '--trust-domain <name>',
       'the trust domain of the server (default: that of the trust bundle)',
@@ -38,6 +52,46 @@ export function agentCommand(io: CliIo, version: string): Command {
       '--bundle-file <file>',
       'the trust bundle (JWKS), for the first contact',
       '/var/run/signet/bundle/bundle.json',
+    )
+    .addOption(
+      new Option('--state-directory <directory>', 'where volumes and shared sockets are')
+        .argParser(argument(parseDirectory))
+        .default('/run/signet'),
+    )
+    .addOption(
+      new Option('--kubelet-directory <directory>', 'the --root-dir of the kubelet')
+        .argParser(argument(parseDirectory))
+        .default('/var/lib/kubelet'),
+    )
+    .option('--no-csi', 'serve no volumes: then pods have no sockets of their own')
+    .option(
+      '--shared-socket',
+      'serve all processes of the node at api.sock and authz.sock in the state directory, as the kernel tells them apart; for pods this needs hostPID',
+      false,
+    )
+    .option('--tell-reasons', 'tell callers why they were denied', false)
+    .option(
+      '--hold <duration>',
+      'how long a caller whose identity is not here yet waits for it (default: 5s)',
+      argument(parseDuration),
+    )
+    .option(
+      '--max-streams-per-pod <number>',
+      'open streams that a pod may have (default: 256)',
+      argument(parsePositive),
+    )
+    .option(
+      '--max-connections-per-pod <number>',
+      'connections that a socket of a pod may have (default: 512)',
+      argument(parsePositive),
+    )
+    .addOption(
+      new Option(
+        '--stop-grace <duration>',
+        'how long it goes on after SIGTERM while no other agent of this node has taken over',
+      )
+        .argParser(argument(parseDuration))
+        .default(20, '20s'),
     )
     .addOption(
       new Option(
@@ -60,6 +114,18 @@ export function agentCommand(io: CliIo, version: string): Command {
         server: flags.server,
         tokenFile: flags.tokenFile,
         bundleFile: flags.bundleFile,
+        serving: {
+          stateDirectory: flags.stateDirectory,
+          kubeletDirectory: flags.csi ? flags.kubeletDirectory : undefined,
+          sharedSocket: flags.sharedSocket,
+          tellReasons: flags.tellReasons,
+          maxConnectionsPerPod: flags.maxConnectionsPerPod,
+          graceMs: flags.stopGrace * 1000,
+        },
+        limits: {
+          ...(flags.hold === undefined ? {} : { holdMs: flags.hold * 1000 }),
+          ...(flags.maxStreamsPerPod === undefined ? {} : { maxStreamsPerPod: flags.maxStreamsPerPod }),
+        },
         operations: flags.httpAddress,
         version,
         clock: io.clock,
@@ -69,4 +135,17 @@ export function agentCommand(io: CliIo, version: string): Command {
       });
       await agent.stopped;
     });
+}
+
+/** What other programs are told of must mean the same to them. */
+function parseDirectory(text: string): string {
+  if (!isAbsolute(text)) throw new SignetError('PathInvalid', `"${text}" does not begin with /`);
+  return normalize(text);
+}
+
+function parsePositive(text: string): number {
+  const number = Number(text);
+  if (!/^[0-9]{1,7}$/.test(text) || number < 1)
+    throw new SignetError('NumberInvalid', `"${text}" is no number from 1 to 9999999`);
+  return number;
 }

@@ -1,34 +1,23 @@
-import { readFile } from 'node:fs/promises';
+import { PolicyStore } from '../agent/access/policy-store.js';
 import { createAgent, type Agent } from '../agent/agent.js';
-import { connectToServer } from '../agent/remote/server-connection.js';
-import type { Clock } from '../lib/clock.js';
-import type { Logger } from '../lib/logger.js';
-import type { Random } from '../lib/random.js';
-import { createRemoteNodeApi } from '../rpc/node/remote-node-api.js';
-import type { BundleUpdate, NodeApi } from '../rpc/node-api.js';
-import { untilTrustDomain } from './agent-trust-domain.js';
+import type { AgentLimits } from '../agent/limits.js';
+import { openAgentConnection, type AgentConnectionOptions } from './agent-connection.js';
 import { showAgent } from './agent-operations.js';
+import { openAgentServices, type ServingOptions } from './agent-services.js';
 import type { ListenAddress } from './listen-address.js';
 import { openOperations, type Operations } from './operations.js';
+import { untilFollowed, untilSigned } from './signed.js';
 
 /** How an agent in a cluster is started. */
-export interface AgentOptions {
-  /** That of the trust bundle unless said. */
-  readonly trustDomain?: string;
-  readonly server: { readonly host: string; readonly port: number };
-  /** Of the projected service-account token. */
-  readonly tokenFile: string;
-  /** Of the trust bundle, for the first contact. */
-  readonly bundleFile: string;
+export interface AgentOptions extends AgentConnectionOptions {
+  /** Where workloads are served; nowhere unless said. */
+  readonly serving?: ServingOptions;
+  /** What differs from the limits that agents have. */
+  readonly limits?: Partial<AgentLimits>;
   /** For probes and metrics; nowhere unless said. */
   readonly operations?: ListenAddress;
   /** Of Signet, for metrics. */
   readonly version?: string;
-  readonly clock: Clock;
-  readonly random: Random;
-  readonly logger: Logger;
-  /** Stops it. */
-  readonly signal: AbortSignal;
 }
 
 /** A running agent. */
@@ -41,20 +30,20 @@ export interface RunningAgent {
   readonly stopped: Promise<void>;
 }
 
-/** Attests this node, and follows its server. Resolves when the server has taken it. */
+/**
+ * Attests this node, follows its server, and serves the workloads of the node once all is there that they shall have.
+ * Resolves when they are served; told to stop, it goes on until another agent serves them, or for the grace.
+ */
 export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
-  const { clock, random, logger, signal } = options;
+  const { clock, random, logger, signal, version = '' } = options;
   const operations = await openOperations({
-    ...{ program: 'agent', address: options.operations, version: options.version ?? '' },
-    ...{ clock, random, logger },
+    ...{ program: 'agent', address: options.operations, version, clock, random, logger },
   });
   signal.addEventListener('abort', () => operations.stopping(), { once: true });
   try {
-    const { nodeName, agent, stopped } = await attested(options, operations);
+    const { nodeName, agent, stopped } = await serving(options, operations);
     return {
-      nodeName,
-      agent,
-      operationsAddress: operations.address,
+      ...{ nodeName, agent, operationsAddress: operations.address },
       stopped: stopped.finally(() => operations.close()),
     };
   } catch (error) {
@@ -63,56 +52,87 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
   }
 }
 
-async function attested(
+/** What health and metrics are read from, as it comes to be. */
+interface Come {
+  agent?: Agent;
+  policies?: PolicyStore;
+  nodeName?: string;
+  signed?: true;
+  served?: true;
+}
+
+async function serving(
   options: AgentOptions,
   operations: Operations,
 ): Promise<Omit<RunningAgent, 'operationsAddress'>> {
-  const { clock, random, logger, signal } = options;
-  /** What health and metrics are read from, as it comes to be. */
-  const come: { agent?: Agent; nodeName?: string } = {};
-  operations.health.ready.add('attested', () =>
+  const { clock, random, logger, signal, serving: where, version = '' } = options;
+  const come: Come = {};
+  showProgress(come, operations, where !== undefined);
+  const connection = await openAgentConnection(options, (id) => come.agent?.svidOf(id));
+  const { nodeName, api } = connection;
+  const policies = where === undefined ? undefined : new PolicyStore(nodeName);
+  const agent = createAgent({
+    ...{ api, nodeName, clock, random, logger },
+    ...(options.limits === undefined ? {} : { limits: options.limits }),
+    ...(policies === undefined ? {} : { policies }),
+  });
+  Object.assign(come, { agent, nodeName, policies });
+  const stop = new AbortController();
+  const running = agent.run(stop.signal).finally(() => connection.close());
+  const end = async (): Promise<void> => {
+    stop.abort(signal.reason);
+    await running;
+  };
+  if (where === undefined || policies === undefined)
+    return { nodeName, agent, stopped: aborted(signal).then(end) };
+  try {
+    await untilSigned(agent, clock, signal);
+    come.signed = true;
+    await untilFollowed(policies, clock, signal);
+    const services = await openAgentServices({
+      ...{ options: where, agent, policies, nodeName, version, operations, clock, random, logger },
+    });
+    come.served = true;
+    logger.info('the workloads of this node are served');
+    const stopped = aborted(signal)
+      .then(() => services.relieved())
+      .then(() => services.close())
+      .finally(end);
+    return { nodeName, agent, stopped };
+  } catch (error) {
+    await end();
+    throw error;
+  }
+}
+
+function showProgress(come: Come, operations: Operations, serves: boolean): void {
+  const { ready } = operations.health;
+  ready.add('attested', () =>
     come.nodeName === undefined ? 'the server has not taken this agent yet' : undefined,
   );
   // What it holds is served without the server, so a connection that is lost does not make it unready.
-  operations.health.ready.add('synced', () =>
+  ready.add('synced', () =>
     come.agent?.ready.value === true ? undefined : 'the registrations and bundles have not come yet',
   );
+  if (serves) {
+    ready.add('signed', () => (come.signed === true ? undefined : 'the SVIDs are not signed yet'));
+    ready.add('policies', () =>
+      come.policies?.synced.value === true
+        ? undefined
+        : 'the policies have not come yet, so nothing is allowed',
+    );
+    ready.add('serving', () =>
+      come.served === true ? undefined : 'the workloads of this node are not served yet',
+    );
+  }
   showAgent(operations, () => come.agent);
   operations.show('node', () => come.nodeName ?? null);
-  const readBundle = (): Promise<string> => readFile(options.bundleFile, 'utf8');
-  const trustDomain = options.trustDomain ?? (await untilTrustDomain(readBundle, { clock, logger, signal }));
-  const server = await connectToServer(
-    {
-      ...{ trustDomain, ...options.server, keyType: 'ec-p256', clock, random, logger, readBundle },
-      readToken: () => readFile(options.tokenFile, 'utf8'),
-    },
-    signal,
-  );
-  const { nodeName } = server;
-  come.nodeName = nodeName;
-  const remote = createRemoteNodeApi(
-    () => server.rpc,
-    trustDomain,
-    (id) => come.agent?.svidOf(id),
-  );
-  const api: NodeApi = {
-    ...remote,
-    bundles: (until) =>
-      tapped(remote.bundles(until), ({ own, taintedX509 }) => server.learn(own, taintedX509)),
-  };
-  const agent = createAgent({ api, nodeName, clock, random, logger });
-  come.agent = agent;
-  const stopped = agent.run(signal).finally(() => server.close());
-  return { nodeName, agent, stopped };
+  operations.show('policies', () => come.policies?.stats() ?? null);
 }
 
-/** Shows each update to the connection as well, which lives by the same bundle. */
-async function* tapped(
-  updates: AsyncIterable<BundleUpdate>,
-  show: (update: BundleUpdate) => void,
-): AsyncIterable<BundleUpdate> {
-  for await (const update of updates) {
-    show(update);
-    yield update;
-  }
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener('abort', () => resolve(), { once: true });
+  });
 }

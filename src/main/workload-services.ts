@@ -27,8 +27,7 @@ export interface Access {
 /** What the services for workloads are composed of. */
 export interface WorkloadServicesParts {
   readonly agent: Agent;
-  /** Who may do what; nobody is told while there is none. */
-  readonly access: Access | undefined;
+  readonly access: Access;
   readonly clock: Clock;
   readonly random: Random;
   readonly logger: Logger;
@@ -48,7 +47,8 @@ export interface WorkloadServices {
 
 /** Creates the servers. They have no socket yet. */
 export function createWorkloadServices(parts: WorkloadServicesParts): WorkloadServices {
-  const { agent, access, clock, random, maxConnectionsPerListener } = parts;
+  const { authorization, extensionConfigs } = parts.access;
+  const { agent, clock, random, maxConnectionsPerListener } = parts;
   const limits = maxConnectionsPerListener === undefined ? {} : { limits: { maxConnectionsPerListener } };
   const workloads = createRpcServer({
     ...{ clock, random, logger: parts.logger, peerCredentials: linuxPeerCredentials },
@@ -56,12 +56,10 @@ export function createWorkloadServices(parts: WorkloadServicesParts): WorkloadSe
   });
   workloads.service(workloadApiService, workloadApiHandlers(agent));
   workloads.service(secretDiscoveryService, sdsHandlers(agent));
-  if (access !== undefined) {
-    workloads.service(authorizationService, extAuthzHandlers(access.authorization));
-    workloads.service(extensionConfigDiscoveryService, access.extensionConfigs);
-  }
+  workloads.service(authorizationService, extAuthzHandlers(authorization));
+  workloads.service(extensionConfigDiscoveryService, extensionConfigs);
   const applications = createHttpServer({
-    routes: access === undefined ? [] : applicationRoutes({ authorization: access.authorization, clock }),
+    routes: applicationRoutes({ authorization, clock }),
     ...{ clock, random, peerCredentials: linuxPeerCredentials },
     logger: parts.logger.child({ component: 'applications' }),
     ...limits,

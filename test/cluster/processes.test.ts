@@ -58,7 +58,7 @@ interface ServerProcess {
       signetCommand([
         ...['agent', '--trust-domain', TRUST_DOMAIN, '--server', `127.0.0.1:${front.port}`],
         ...['--token-file', join(folder, 'token'), '--bundle-file', join(folder, 'bundle.json')],
-        ...['--http-address', `127.0.0.1:${httpPort}`],
+        ...['--http-address', `127.0.0.1:${httpPort}`, '--no-csi'],
       ]),
     );
   /** How many X.509-SVIDs the agent says that it has; undefined while it says nothing. */

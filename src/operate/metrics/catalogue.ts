@@ -289,6 +289,30 @@ export const METRICS = {
     labels: {},
     of: AGENT,
   },
+  workloadConnections: {
+    type: 'gauge',
+    name: 'signet_agent_workload_connections',
+    help: 'Open connections of workloads to the sockets of the Workload API.',
+    labels: {},
+    of: AGENT,
+  },
+  volumes: {
+    type: 'gauge',
+    name: 'signet_agent_volumes',
+    help: 'Volumes of pods that are served.',
+    labels: { state: '`served`, or `lacking` while its files are not what they should be' },
+    of: AGENT,
+  },
+  volumesOpened: {
+    type: 'counter',
+    name: 'signet_agent_volumes_opened_total',
+    help: 'Volumes whose sockets and files were opened, or could not be.',
+    labels: {
+      occasion: '`publish` for a pod that starts, `restore` for one that another agent has served',
+      result: '`success`, or an error code',
+    },
+    of: AGENT,
+  },
 } as const satisfies Record<string, MetricDefinition>;
 
 /** A metric, by the name that code calls it. */
