@@ -1,3 +1,4 @@
+import type { PolicyStore, PolicyStoreStats } from '../agent/access/policy-store.js';
 import type { Agent, AgentStats } from '../agent/agent.js';
 import type { Operations } from './operations.js';
 
@@ -42,4 +43,15 @@ export function showAgent({ metrics, show }: Operations, opened: () => Agent | u
     ];
   });
   show('agent', () => opened()?.stats() ?? null);
+}
+
+/** Shows what it decides by. */
+export function showPolicies({ metrics, show }: Operations, opened: () => PolicyStore | undefined): void {
+  const stats = (): PolicyStoreStats | undefined => opened()?.stats();
+  metrics.readOne('policiesHeld', () => stats()?.items);
+  metrics.readOne('policiesStaleSince', () => {
+    const since = stats()?.staleSince;
+    return since === undefined ? undefined : since / 1000;
+  });
+  show('policies', () => stats() ?? null);
 }

@@ -2,7 +2,7 @@ import { PolicyStore } from '../agent/access/policy-store.js';
 import { createAgent, type Agent } from '../agent/agent.js';
 import type { AgentLimits } from '../agent/limits.js';
 import { openAgentConnection, type AgentConnectionOptions } from './agent-connection.js';
-import { showAgent } from './agent-operations.js';
+import { showAgent, showPolicies } from './agent-operations.js';
 import { openAgentServices, type ServingOptions } from './agent-services.js';
 import type { ListenAddress } from './listen-address.js';
 import { openOperations, type Operations } from './operations.js';
@@ -127,7 +127,7 @@ function showProgress(come: Come, operations: Operations, serves: boolean): void
   }
   showAgent(operations, () => come.agent);
   operations.show('node', () => come.nodeName ?? null);
-  operations.show('policies', () => come.policies?.stats() ?? null);
+  showPolicies(operations, () => come.policies);
 }
 
 function aborted(signal: AbortSignal): Promise<void> {
