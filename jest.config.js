@@ -14,6 +14,8 @@ export default {
     ],
   },
   testMatch: ['<rootDir>/src/**/*.test.ts', '<rootDir>/test/**/*.test.ts'],
+  // Those need root and a cluster with a node: jest.node.config.js.
+  testPathIgnorePatterns: ['/node_modules/', '<rootDir>/test/node/'],
   // Real parts are built on first use; the rig prints progress meanwhile.
   testTimeout: 30_000,
 };

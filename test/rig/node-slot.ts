@@ -1,7 +1,8 @@
 /** A machine runs several nodes side by side: each has a number, and by it addresses, a link and a cgroup that no other has. */
-import { execFile } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, readdirSync } from 'node:fs';
-import { link, mkdir, readdir, readFile, rm, rmdir, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, rmdir, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -33,21 +34,22 @@ export interface NodeSlot {
   release(): Promise<void>;
 }
 
-/** Takes a number for a node whose files are in `folder`. Clears what dead processes left on their numbers on the way. */
+/** Takes a number for a node whose files are in `folder`. Clears what dead processes left of theirs first. */
 export async function takeNodeSlot(folder: string): Promise<NodeSlot> {
   await mkdir(LOCKS, { recursive: true });
-  for (const number of NUMBERS) {
-    const slot = slotOf(number);
-    if (!(await takeLock(number, folder))) continue;
-    if (await isUsedByMachine(number)) {
-      await rm(lockOf(number), { force: true });
-      continue;
+  return alone(async () => {
+    const taken = new Set<number>();
+    for (const number of NUMBERS) if (!(await isFree(number))) taken.add(number);
+    for (const number of NUMBERS) {
+      if (taken.has(number) || (await isUsedByMachine(number))) continue;
+      const owner: Owner = { pid: process.pid, started: (await startOf(process.pid)) ?? '', folder };
+      await writeFile(lockOf(number), JSON.stringify(owner));
+      // What is sent to a node that is gone must not leave the machine by its default route.
+      await run('ip', ['route', 'replace', 'unreachable', blockOf(number), 'metric', '4242']);
+      return slotOf(number);
     }
-    // What is sent to a node that is gone must not leave the machine by its default route.
-    await run('ip', ['route', 'replace', 'unreachable', blockOf(number), 'metric', '4242']);
-    return slot;
-  }
-  throw new Error(`no free number for a node: ${LOCKS} says who has them`);
+    throw new Error(`no free number for a node: ${LOCKS} says who has them`);
+  });
 }
 
 function slotOf(number: number): NodeSlot {
@@ -88,30 +90,31 @@ interface Owner {
   readonly folder: string;
 }
 
-/** Makes the lock in one step, with its owner in it; false when somebody alive has it. */
-async function takeLock(number: number, folder: string): Promise<boolean> {
-  const mine = join(LOCKS, `.${process.pid}-${number}`);
-  const owner: Owner = { pid: process.pid, started: (await startOf(process.pid)) ?? '', folder };
-  await writeFile(mine, JSON.stringify(owner));
+/** Runs something while no other process of the machine does. The kernel ends the wait of others when this process dies. */
+async function alone<T>(action: () => Promise<T>): Promise<T> {
+  const holder = spawn('flock', [join(LOCKS, '.mutex'), 'sh', '-c', 'echo; exec cat'], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  });
+  const ended = once(holder, 'close');
+  await Promise.race([once(holder.stdout, 'data'), ended]);
   try {
-    for (;;) {
-      try {
-        await link(mine, lockOf(number));
-        return true;
-      } catch (error) {
-        if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
-      }
-      const text = await readFile(lockOf(number), 'utf8').catch(() => '');
-      if (text === '') continue;
-      const other = JSON.parse(text) as Owner;
-      if ((await startOf(other.pid)) === other.started) return false;
-      await clear(number);
-      await rm(other.folder, { recursive: true, force: true });
-      await rm(lockOf(number), { force: true });
-    }
+    return await action();
   } finally {
-    await rm(mine, { force: true });
+    holder.stdin.end();
+    await ended;
   }
+}
+
+/** Whether nobody has the number; clears what somebody left who is dead. */
+async function isFree(number: number): Promise<boolean> {
+  const text = await readFile(lockOf(number), 'utf8').catch(() => undefined);
+  if (text === undefined) return true;
+  const owner = JSON.parse(text) as Owner;
+  if ((await startOf(owner.pid)) === owner.started) return false;
+  await clear(number);
+  await rm(owner.folder, { recursive: true, force: true });
+  await rm(lockOf(number), { force: true });
+  return true;
 }
 
 /** When a process started (proc(5), field 22 of stat); undefined when it is dead, even if nobody has taken note of it yet. */

@@ -1,0 +1,46 @@
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { IMAGES } from '../rig/images.js';
+import { isSkipped, rigTimeout } from '../rig/rig.js';
+import {
+  AGENT_NAMESPACE,
+  SERVER_NAMESPACE,
+  startNodeWorld,
+  TRUST_DOMAIN,
+  type NodeWorld,
+} from './support/world.js';
+
+/* Installed by its chart into a real cluster, Signet gives a pod its identity. */
+
+(isSkipped('node') ? describe.skip : describe)('an installation', () => {
+  let world: NodeWorld;
+  beforeAll(async () => {
+    world = await startNodeWorld();
+  }, rigTimeout);
+  afterAll(() => world.close());
+
+  it('has a server and an agent that are ready', async () => {
+    const template = '--output=jsonpath={range .items[*]}{.status.containerStatuses[*].ready}{end}';
+    expect(await world.kubectl('get', 'pods', `--namespace=${SERVER_NAMESPACE}`, template)).toBe('true');
+    expect(await world.kubectl('get', 'pods', `--namespace=${AGENT_NAMESPACE}`, template)).toBe('true');
+  });
+
+  it('gives a pod its X.509-SVID by a volume, which go-spiffe verifies', async () => {
+    await world.apply({
+      apiVersion: 'v1',
+      kind: 'ServiceAccount',
+      metadata: { name: 'shop', namespace: 'default' },
+    });
+    await world.applyPod({
+      name: 'client',
+      serviceAccount: 'shop',
+      image: IMAGES.spiffeClient,
+      args: ['x509', 'fetch', '-socket', '/run/spiffe/api.sock'],
+      volume: {},
+    });
+    await world.podIs('Succeeded', 'client');
+    const { svids } = JSON.parse(await world.podLogs('client')) as { readonly svids: readonly unknown[] };
+    expect(svids).toEqual([
+      expect.objectContaining({ id: `spiffe://${TRUST_DOMAIN}/ns/default/sa/shop`, verified: true }),
+    ]);
+  });
+});
