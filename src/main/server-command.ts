@@ -6,6 +6,7 @@ import { systemRandom } from '../lib/random.js';
 import { replicaIdentity } from '../server/peers/leader-address.js';
 import { argument } from './argument.js';
 import { formatListenAddress, parseListenAddress, type ListenAddress } from './listen-address.js';
+import type { ServerOptions } from './server.js';
 import { createLogger, LOG_LEVELS, type LogFormat, type LogLevel } from './logging.js';
 
 interface ServerFlags {
@@ -18,6 +19,9 @@ interface ServerFlags {
   readonly audience: string;
   readonly bundleConfigmap: string;
   readonly podCertificateSigner: string;
+  readonly webhookAddress?: ListenAddress;
+  readonly webhookService: string;
+  readonly webhookProxyImage?: string;
   readonly agentServiceAccount: { readonly namespace: string; readonly name: string };
   readonly logFormat: LogFormat;
   readonly logLevel: LogLevel;
@@ -54,6 +58,16 @@ export function serverCommand(io: CliIo, version: string): Command {
       '--pod-certificate-signer <name>',
       'whose PodCertificateRequests are signed, and whose ClusterTrustBundle is kept',
       'signet.dev/workload',
+    )
+    .option(
+      '--webhook-address <ip:port>',
+      'where the API server asks what is to be added to pods that ask for an identity (default: nowhere)',
+      argument(parseListenAddress),
+    )
+    .option('--webhook-service <name>', 'the Service, in --namespace, by which it asks', 'signet-server')
+    .option(
+      '--webhook-proxy-image <image>',
+      'of Envoy, for pods that ask for a proxy (default: such pods are refused)',
     )
     .addOption(
       new Option('--agent-service-account <namespace/name>', 'the only service account that agents run under')
@@ -92,6 +106,7 @@ async function run(io: CliIo, version: string, flags: ServerFlags): Promise<void
     audience: flags.audience,
     bundleConfigMap: flags.bundleConfigmap,
     podCertificateSigner: flags.podCertificateSigner,
+    ...webhookOf(flags),
     agentServiceAccount: flags.agentServiceAccount,
     ...{ clock: io.clock, random, logger, signal: io.signal },
   });
@@ -100,6 +115,19 @@ async function run(io: CliIo, version: string, flags: ServerFlags): Promise<void
     address: formatListenAddress(server.address),
   });
   await server.stopped;
+}
+
+function webhookOf(flags: ServerFlags): Pick<ServerOptions, 'webhook'> {
+  const { webhookAddress, webhookService, webhookProxyImage, namespace } = flags;
+  if (webhookAddress === undefined) return {};
+  const name = `${webhookService}.${namespace}.svc`;
+  return {
+    webhook: {
+      listen: webhookAddress,
+      dnsNames: [name, `${name}.cluster.local`],
+      ...(webhookProxyImage === undefined ? {} : { proxyImage: webhookProxyImage }),
+    },
+  };
 }
 
 /** In a pod the address is the pod's own, which its manifest hands over in POD_IP. */

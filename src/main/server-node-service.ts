@@ -2,6 +2,7 @@ import { createRegistrationIndex } from '../identity/registration/registration-i
 import { parseBundleDocument } from '../identity/spiffe/bundle-document.js';
 import type { TrustBundle } from '../identity/spiffe/bundle.js';
 import type { CertificateAuthority } from '../identity/ca/certificate-authority.js';
+import type { Registration } from '../identity/registration/registration.js';
 import type { RegistrationSource } from '../cluster/access-view.js';
 import type { TrustDomainSettings } from '../cluster/trust-domain.js';
 import { podFacts } from '../cluster/pod-facts.js';
@@ -23,7 +24,9 @@ import { createAttestation } from '../server/node-service/attestation.js';
 import { nodeServiceHandlers } from '../server/node-service/handlers.js';
 import { peerHandlers } from '../server/peers/handlers.js';
 import { createRegistrationController } from '../server/registrations.js';
+import type { ReadinessControllerOptions } from '../server/controllers/readiness/controller.js';
 import { createSigningService } from '../server/signing.js';
+import { SigningRefusals } from '../server/signing-refusals.js';
 import type { SvidLedger } from '../server/svid-ledger.js';
 import type { KubernetesApi } from '../store/kubernetes/api.js';
 import { createTokenReviewer } from '../store/kubernetes/token-review.js';
@@ -58,6 +61,11 @@ export interface NodeService {
   readonly registrations: RegistrationSource;
   /** What pods are, for who signs for them. */
   readonly pods: Pick<PodCertificateControllerOptions, 'knowledgeOf' | 'issued'>;
+  /** What pods wait for. */
+  readonly readiness: Pick<
+    ReadinessControllerOptions,
+    'registrations' | 'svids' | 'inForce' | 'refusals' | 'hasAgent' | 'settleMs'
+  >;
   readonly bundleOf: (trustDomain: string) => TrustBundle | undefined;
   readonly onTrustChange: (listener: () => void) => () => void;
   /** Takes no more calls, and lets those under way end. */
@@ -86,7 +94,14 @@ export function composeNodeService(parts: NodeServiceParts): NodeService {
   const revocations = openRevocationBook(store, clock);
   const { inForce } = revocations;
   const registrations = trustedRegistrations(controller.registrations, inForce, (uid) => index.forPod(uid));
-  const signing = createSigningService({ ca, registrations, logger });
+  const refusals = new SigningRefusals();
+  const signing = createSigningService({
+    ...{ ca, registrations, logger },
+    signed: (id, refusal) => {
+      if (refusal === undefined) refusals.signed(id);
+      else refusals.refused(id, `${refusal.code}: ${refusal.message}`);
+    },
+  });
   const policies = openPolicyFeed({
     ...{ store, trustDomain: settings.name, registrations: index },
     ready: controller.registrations.ready,
@@ -130,6 +145,8 @@ export function composeNodeService(parts: NodeServiceParts): NodeService {
   metrics.readOne('connections', () => server.connections);
   metrics.readOne('policyReaders', () => policies.readers);
   metrics.readOne('registrations', () => [...index.all()].length);
+  const inForceOf = (podUid: string): readonly Registration[] =>
+    index.forPod(podUid).filter((one) => inForce.value.of(one) === undefined);
   return {
     server,
     svids: controller.svids,
@@ -142,11 +159,20 @@ export function composeNodeService(parts: NodeServiceParts): NodeService {
         const pod = object?.metadata.uid === podUid ? podFacts(object) : undefined;
         return {
           pod,
-          registrations: index.forPod(podUid).filter((one) => inForce.value.of(one) === undefined),
+          registrations: inForceOf(podUid),
           explanation: registrations.explainPod(podUid),
         };
       },
       issued: (svid) => controller.svids.note(svid),
+    },
+    readiness: {
+      registrations: {
+        ready: registrations.ready,
+        forPod: inForceOf,
+        explainPod: (uid) => registrations.explainPod(uid),
+      },
+      ...{ svids: controller.svids, inForce, refusals, settleMs: SETTLE_MS },
+      hasAgent: (nodeName) => agentPods.on(nodeName),
     },
     bundleOf: (name) =>
       name === settings.name

@@ -27,6 +27,8 @@ import { createServerCa } from './server-ca.js';
 import { leadAccess } from './server-access.js';
 import { createControllerRunner } from './server-controllers.js';
 import { composeNodeService, MAX_AGENT_CONNECTIONS, type NodeService } from './server-node-service.js';
+import { servePods } from './server-pods.js';
+import type { WebhookOptions } from './server-webhook.js';
 import { leadPublishing, leadTrustDomain, type ServerTrustParts } from './server-trust.js';
 import { reflectorMetrics, showAuthorities, showStore } from './server-operations.js';
 import { untilSettled, untilSynced } from './server-waits.js';
@@ -53,6 +55,8 @@ export interface ServerOptions {
   readonly bundleConfigMap?: string;
   /** Whose PodCertificateRequests are signed; `signet.dev/workload` unless said. */
   readonly podCertificateSigner?: string;
+  /** Changes pods that ask for an identity; no pod is changed unless said. Signet's own namespaces are skipped in any case. */
+  readonly webhook?: Omit<WebhookOptions, 'skippedNamespaces'>;
   readonly clock: Clock;
   readonly random: Random;
   readonly logger: Logger;
@@ -67,6 +71,8 @@ export interface RunningServer {
   readonly address: ListenAddress;
   /** Where health and metrics are, `ip:port`. */
   readonly operationsAddress: string | undefined;
+  /** Where the API server asks about pods, `ip:port`. */
+  readonly webhookAddress: string | undefined;
   readonly leading: Watched<boolean>;
   /** Resolves when it has stopped, after `signal` was aborted; rejects with the reason when it could not go on. */
   readonly stopped: Promise<void>;
@@ -242,12 +248,23 @@ async function run(options: ServerOptions, operations: Operations, life: Life): 
   life.closing(() => node.close());
   leadPublishing(trust, ca, node.pods);
   leadAccess(trust, node.registrations);
+  const webhook = await servePods({
+    ...{ store, writer, node, ca, settings, operations, controllers, clock, random, logger },
+    leading: election.leading,
+    webhook: options.webhook && {
+      ...options.webhook,
+      skippedNamespaces: ['kube-system', namespace, options.agentServiceAccount.namespace],
+    },
+    failed: life.failed,
+    closing: (close) => life.closing(close),
+  });
   const listener = await listenForAgents(options, node, { clusterCa, settings, election }, life);
   come.listener = listener;
   return {
     trustDomain: settings.name,
     address: { address: listener.address, port: listener.port },
     operationsAddress: operations.address,
+    webhookAddress: webhook?.address,
     leading: election.leading,
     stopped: life.over().then(async () => {
       await life.end();

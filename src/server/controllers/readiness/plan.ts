@@ -66,11 +66,10 @@ export function planReadiness(facts: ReadinessFacts): ReadinessPlan {
       // Only the leader tells of what is over.
       againAfterMs: leads ? Math.min(first - now, LONGEST_LOOK_MS) : undefined,
     };
-  if (present?.status === 'True') {
-    const isOver = ends.some((end) => end !== undefined && end <= now);
-    if (!leads || !isOver) return { condition: undefined, againAfterMs: leads ? LOOK_MS : undefined };
+  const isOver = ends.some((end) => end !== undefined && end <= now);
+  if (leads && isOver)
     return no('SvidExpired', `its SVID is over, and no other was signed${agentText(facts)}`);
-  }
+  if (present?.status === 'True') return { condition: undefined, againAfterMs: leads ? LOOK_MS : undefined };
   return waiting(facts);
 }
 
