@@ -8,6 +8,27 @@ export interface Watched<T> {
   watch(onChange: (value: T) => void): () => void;
 }
 
+/** True while both are; told of when it changes, however often one of them does. */
+export function bothOf(one: Watched<boolean>, other: Watched<boolean>): Watched<boolean> {
+  const both = (): boolean => one.value && other.value;
+  return {
+    get value() {
+      return both();
+    },
+    watch(onChange) {
+      let told = both();
+      const look = (): void => {
+        const now = both();
+        if (now === told) return;
+        told = now;
+        onChange(now);
+      };
+      const ends = [one.watch(look), other.watch(look)];
+      return () => ends.forEach((end) => end());
+    },
+  };
+}
+
 /** A Watched that its owner can set. */
 export class WatchedValue<T> implements Watched<T> {
   #value: T;

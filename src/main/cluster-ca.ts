@@ -30,8 +30,8 @@ export interface ClusterCaOptions {
   /** Of the Secret that holds authorities and their sealed keys. */
   readonly secretName: string;
   readonly settings: TrustDomainSettings;
-  /** What seals their keys. Asked for again while it rejects. */
-  readonly encryption: () => Promise<KeyEncryption>;
+  /** What seals their keys; made only where `evidence` knows of no authorities. Asked for again while it rejects. */
+  readonly encryption: (evidence: () => string | undefined) => Promise<KeyEncryption>;
   /** Takes away the key that seals, when authorities begin anew and no other has it. */
   readonly forgetEncryption: () => Promise<void>;
   readonly leading: Watched<boolean>;
@@ -41,6 +41,8 @@ export interface ClusterCaOptions {
   readonly lastSequence: () => number;
   /** For how long the bundle with a sequence stands wherever it is published; not waited for unless said. */
   readonly distributedForMs?: (sequence: number) => number;
+  /** Why nothing may be signed by the clock as it is. */
+  readonly clockProblem: () => SignetError | undefined;
   readonly clock: Clock;
   readonly random: Random;
   readonly logger: Logger;
@@ -101,6 +103,7 @@ const PASSING: ReadonlySet<string> = new Set([
   'StateIo',
   'JournalConflict',
   'KeyEncryptionUnavailable',
+  'ClockSkewed',
 ]);
 const WAY_OUT =
   'Restore it from a backup; or, if there is none, ask to begin anew (docs/operations/disaster-recovery.md)';
@@ -127,6 +130,8 @@ class SharedAuthorities implements ClusterAuthorities {
   }
 
   staleness(): string | undefined {
+    const skewed = this.#options.clockProblem();
+    if (skewed !== undefined) return skewed.message;
     const age = this.#record.sinceRead();
     if (age <= FRESH_WITHIN_MS) return undefined;
     return `${this.#name} has not been read for ${Math.round(age / 1000)} s`;
@@ -136,6 +141,7 @@ class SharedAuthorities implements ClusterAuthorities {
     const { clock, leading } = this.#options;
     for (;;) {
       try {
+        this.#requireClock();
         const ca = await this.#open({ follows: true });
         this.#tell(undefined);
         this.ca.set(ca);
@@ -158,7 +164,14 @@ class SharedAuthorities implements ClusterAuthorities {
     }
   }
 
+  /** What begins by a clock that is off is not valid yet, or too long: no authority does. */
+  #requireClock(): void {
+    const skewed = this.#options.clockProblem();
+    if (skewed !== undefined) throw skewed;
+  }
+
   async beginAnew(): Promise<void> {
+    this.#requireClock();
     const { writer, namespace, secretName: name, logger, lastSequence, forgetEncryption } = this.#options;
     const problem = await this.#loss();
     if (problem === undefined)
@@ -196,7 +209,7 @@ class SharedAuthorities implements ClusterAuthorities {
     const { clock, random, logger, settings, distributedForMs } = this.#options;
     const { evidence = () => this.#evidence(), ...others } = how;
     const record = this.#record;
-    const encryption = await this.#presentEncryption();
+    const encryption = await this.#presentEncryption(evidence);
     return openCertificateAuthority({
       ...{ clock, random, logger },
       trustDomain: settings.name,
@@ -223,8 +236,8 @@ class SharedAuthorities implements ClusterAuthorities {
   }
 
   /** After authorities began anew it is another one, for those that are open already, too. */
-  async #presentEncryption(): Promise<KeyEncryption> {
-    const present = await this.#options.encryption();
+  async #presentEncryption(evidence: () => string | undefined): Promise<KeyEncryption> {
+    const present = await this.#options.encryption(evidence);
     this.#encryption ??= new CurrentEncryption(present);
     this.#encryption.become(present);
     return this.#encryption;
@@ -263,10 +276,10 @@ class SharedAuthorities implements ClusterAuthorities {
       await ca.follow().catch(async (thrown: unknown) => {
         if (SignetError.from(thrown).code !== 'KeyEncryptionWrong') throw thrown;
         // Another replica may have begun anew with another key.
-        await this.#presentEncryption();
+        await this.#presentEncryption(() => this.#evidence());
         await ca.follow();
       });
-      this.#tell(undefined);
+      this.#tell(this.#options.clockProblem());
     } catch (thrown) {
       this.#tell(SignetError.from(thrown));
     }

@@ -1,5 +1,6 @@
 import type { TrustDomainSettings } from '../cluster/trust-domain.js';
 import type { Clock } from '../lib/clock.js';
+import { SignetError } from '../lib/errors.js';
 import type { Logger } from '../lib/logger.js';
 import type { Random } from '../lib/random.js';
 import type { Watched } from '../lib/watched.js';
@@ -24,6 +25,8 @@ export interface ServerCaParts {
   readonly leading: Watched<boolean>;
   /** For how long the bundle with a sequence stands wherever it is published; not waited for unless said. */
   readonly distributedForMs?: (sequence: number) => number;
+  /** Why nothing may be signed by the clock as it is. */
+  readonly clockProblem: () => SignetError | undefined;
   readonly clock: Clock;
   readonly random: Random;
   readonly logger: Logger;
@@ -46,13 +49,19 @@ export function createServerCa(parts: ServerCaParts): ClusterAuthorities {
     );
   return createClusterCa({
     ...{ api, writer, namespace, secretName: CA_SECRET, settings, leading },
-    ...{ clock, random, logger },
+    ...{ clock, random, logger, clockProblem: parts.clockProblem },
     ...(parts.distributedForMs === undefined ? {} : { distributedForMs: parts.distributedForMs }),
-    async encryption() {
+    async encryption(evidence) {
       if (kms !== undefined) return kms;
-      return file === undefined
-        ? keyEncryptionFromSecret(writer, key, random, hasAuthorities)
-        : keyEncryptionFromFile(file, random);
+      if (file !== undefined) return keyEncryptionFromFile(file, random);
+      return keyEncryptionFromSecret(writer, key, random, async () => {
+        if (await hasAuthorities()) return true;
+        const why = evidence();
+        // A key made now would be in the way of the one that is restored with them.
+        if (why !== undefined)
+          throw new SignetError('JournalMissing', `Secret ${namespace}/${CA_SECRET} is gone: ${why}`);
+        return false;
+      });
     },
     // A file is its owner's affair.
     forgetEncryption: async () => {

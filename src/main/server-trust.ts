@@ -1,6 +1,7 @@
 import type { CertificateAuthority } from '../identity/ca/certificate-authority.js';
 import type { TrustDomainSettings } from '../cluster/trust-domain.js';
 import type { Clock } from '../lib/clock.js';
+import type { SignetError } from '../lib/errors.js';
 import type { Logger } from '../lib/logger.js';
 import type { Random } from '../lib/random.js';
 import { createBundleController } from '../server/controllers/bundles/controller.js';
@@ -33,8 +34,12 @@ export interface ServerTrustParts {
   readonly settings: TrustDomainSettings;
   /** Signet's own. */
   readonly namespace: string;
+  /** `namespace/name` of the Lease. */
+  readonly installation: string;
   readonly bundleConfigMap: string;
   readonly signerName: string;
+  /** Why nothing may be signed by the clock as it is. */
+  readonly clockProblem: () => SignetError | undefined;
   readonly authorities: ClusterAuthorities;
   readonly distribution: Distribution;
   readonly discovery: Discovery;
@@ -49,12 +54,23 @@ export interface ServerTrustParts {
 
 /** Tells of the trust domain, and changes it on request: before there are authorities too, since they may be lost. */
 export function leadTrustDomain(parts: ServerTrustParts): void {
-  const { store, settings, authorities, events, distribution, clock, random, logger } = parts;
+  const { store, settings, installation, authorities, events, distribution, clock, random, logger } = parts;
   const { unpublished } = distribution;
   parts.closing(
     parts.controllers.lead('trust-domain', (observe) =>
       createTrustDomainController({
-        ...{ store, settings, authorities, unpublished, events, clock, random, logger, observe },
+        ...{
+          store,
+          settings,
+          installation,
+          authorities,
+          unpublished,
+          events,
+          clock,
+          random,
+          logger,
+          observe,
+        },
       }),
     ),
   );
@@ -112,12 +128,24 @@ export function leadPublishing(
   );
   closing(
     controllers.lead('pod-certificates', (observe) => {
-      const { signerName, clock, random, logger } = parts;
+      const { signerName, events, clockProblem, clock, random, logger } = parts;
       const requests = podCertificateRequests(parts);
       return beside(
         (signal) => requests.run(signal),
         createPodCertificateController({
-          ...{ requests, api: requests, ca, ...pods, signerName, clock, random, logger, observe },
+          ...{
+            requests,
+            api: requests,
+            ca,
+            ...pods,
+            signerName,
+            events,
+            clockProblem,
+            clock,
+            random,
+            logger,
+            observe,
+          },
         }),
       );
     }),

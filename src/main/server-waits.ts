@@ -48,6 +48,17 @@ export async function untilSynced(
   await waitFor(() => unread(store) ?? true, options);
 }
 
+/** Waits until this installation may serve the cluster: another one may own it. */
+export async function untilOwned(
+  owner: { readonly problem: { readonly value: string | undefined } },
+  options: WaitOptions,
+): Promise<void> {
+  await waitFor(() => {
+    const why = owner.problem.value;
+    return why === undefined ? true : `this cluster: ${why}`;
+  }, options);
+}
+
 /** The trust domain's settings, once there is a TrustDomain that can be used. */
 export function untilSettled(store: Store, options: WaitOptions): Promise<TrustDomainSettings> {
   return waitFor(() => {

@@ -3,7 +3,7 @@ import type { Clock } from '../lib/clock.js';
 import type { SignetError } from '../lib/errors.js';
 import type { Logger } from '../lib/logger.js';
 import type { Random } from '../lib/random.js';
-import type { Watched } from '../lib/watched.js';
+import { bothOf, type Watched } from '../lib/watched.js';
 import { SIGNET_KINDS, type SignetKind } from '../resources/kinds.js';
 import type { TlsRpcListener } from '../rpc/tls/listener.js';
 import { SERVER_PATH } from '../server/node-service/agent-id.js';
@@ -11,9 +11,11 @@ import { reportSvids } from '../server/peers/svid-reporter.js';
 import { Distribution } from '../server/controllers/bundles/distribution.js';
 import { createDiscovery } from '../store/kubernetes/discovery.js';
 import { createEventRecorder } from '../store/kubernetes/events.js';
+import { ClockSkew } from '../store/kubernetes/clock-skew.js';
 import { createKubernetesApi } from '../store/kubernetes/api.js';
 import { openConnection, type ConnectionOptions } from '../store/kubernetes/connection.js';
 import { createKubernetesStore, type FollowedKind } from '../store/kubernetes/kubernetes-store.js';
+import { createClusterOwner } from '../store/kubernetes/cluster-owner.js';
 import { createLeaderElection, type LeaderElection } from '../store/kubernetes/leader-election.js';
 import { createObjectWriter } from '../store/kubernetes/object-writer.js';
 import { podTrimmer } from '../store/kubernetes/trim.js';
@@ -23,6 +25,7 @@ import { leaderStore } from './leader-store.js';
 import type { ListenAddress } from './listen-address.js';
 import { openOperations, type Operations } from './operations.js';
 import { openOwnIdentity } from './own-identity.js';
+import { watchClock } from './server-clock.js';
 import { createServerCa } from './server-ca.js';
 import { leadAccess } from './server-access.js';
 import { createControllerRunner } from './server-controllers.js';
@@ -31,7 +34,7 @@ import { servePods } from './server-pods.js';
 import type { WebhookOptions } from './server-webhook.js';
 import { leadPublishing, leadTrustDomain, type ServerTrustParts } from './server-trust.js';
 import { reflectorMetrics, showAuthorities, showStore } from './server-operations.js';
-import { untilSettled, untilSynced } from './server-waits.js';
+import { untilOwned, untilSettled, untilSynced } from './server-waits.js';
 import { peerLink } from './server-peers.js';
 import { runTask, runWhileLeading } from './tasks.js';
 
@@ -57,6 +60,9 @@ export interface ServerOptions {
   readonly podCertificateSigner?: string;
   /** Changes pods that ask for an identity; no pod is changed unless said. Signet's own namespaces are skipped in any case. */
   readonly webhook?: Omit<WebhookOptions, 'skippedNamespaces'>;
+  /** See the cluster owner's. */
+  readonly takeOverMs?: number;
+  readonly askEveryMs?: number;
   readonly clock: Clock;
   readonly random: Random;
   readonly logger: Logger;
@@ -174,10 +180,12 @@ async function run(options: ServerOptions, operations: Operations, life: Life): 
   } = {};
 
   const connection = await openConnection(options.connection);
-  const api = createKubernetesApi(connection, clock, (verb, code, seconds) => {
+  const skew = new ClockSkew(clock);
+  const observe = (verb: string, code: string, seconds: number): void => {
     metrics.count('apiRequests', { verb, code });
     metrics.observe('apiSeconds', { verb }, seconds);
-  });
+  };
+  const api = createKubernetesApi(connection, clock, observe, skew);
   life.closing(() => api.close());
   const writer = createObjectWriter({ api, fieldManager: FIELD_MANAGER });
   const kinds = followedKinds();
@@ -200,23 +208,37 @@ async function run(options: ServerOptions, operations: Operations, life: Life): 
   showAuthorities(operations, () => come.clusterCa, whyClosed, clock);
   health.ready.add('agents', () => (come.listener === undefined ? 'agents cannot connect yet' : undefined));
 
+  const serverClock = watchClock(skew, operations, clock, logger);
+  life.closing(runTask('the clock', (signal) => serverClock.run(signal), life.failed));
   life.closing(runTask('the mirror of the API server', (signal) => store.run(signal), life.failed));
   life.closing(runTask('leader election', (signal) => election.run(signal), life.failed));
-  const statuses = leaderStore(store, election.leading, logger);
+  const installation = `${namespace}/${LEASE_NAME}`;
+  const { takeOverMs, askEveryMs } = options;
+  const owner = createClusterOwner({
+    ...{ api, store, installation, leading: election.leading, clock, logger },
+    ...(takeOverMs === undefined ? {} : { takeOverMs }),
+    ...(askEveryMs === undefined ? {} : { askEveryMs }),
+  });
+  health.ready.add('installation', () => owner.problem.value);
+  life.closing(runTask('owning the cluster', (signal) => owner.run(signal), life.failed));
+  const { leading } = owner;
+  const statuses = leaderStore(store, leading, logger);
   life.closing(() => statuses.close());
 
   const waiting = { clock, logger, signal: life.signal };
   await untilSynced(store, waiting);
   const settings = await untilSettled(store, waiting);
+  await untilOwned(owner, waiting);
   come.settings = settings;
   const distribution = new Distribution(clock);
   const authorities = createServerCa({
     ...{ api, writer, store, settings, namespace, clock, random, logger },
-    leading: election.leading,
+    leading,
     distributedForMs: (sequence) => distribution.distributedForMs(sequence),
+    clockProblem: () => serverClock.problem(),
   });
   come.authorities = authorities;
-  const controllers = createControllerRunner(election.leading, metrics, life.failed);
+  const controllers = createControllerRunner(leading, metrics, life.failed);
   show('queues', () => controllers.queues());
   const discovery = createDiscovery({ api, clock, random, logger });
   life.closing(runTask('discovery', (signal) => discovery.run(signal), life.failed));
@@ -225,10 +247,23 @@ async function run(options: ServerOptions, operations: Operations, life: Life): 
   });
   life.closing(() => events.close());
   const trust: ServerTrustParts = {
-    ...{ api, writer, store, settings, namespace, authorities, distribution, discovery, events, controllers },
+    ...{
+      api,
+      writer,
+      store,
+      settings,
+      namespace,
+      installation,
+      authorities,
+      distribution,
+      discovery,
+      events,
+      controllers,
+    },
     ...{ clock, random, logger },
     fieldManager: FIELD_MANAGER,
     bundleConfigMap: options.bundleConfigMap ?? 'signet-bundle',
+    clockProblem: () => serverClock.problem(),
     signerName: options.podCertificateSigner ?? 'signet.dev/workload',
     closing: (close) => life.closing(close),
   };
@@ -238,10 +273,12 @@ async function run(options: ServerOptions, operations: Operations, life: Life): 
   const { ca } = clusterCa;
   life.closing(() => ca.close());
   life.closing(runTask('following the authorities', (signal) => clusterCa.follow(signal), life.failed));
-  life.closing(runWhileLeading('rotation', election.leading, (signal) => ca.run(signal), life.failed));
+  life.closing(
+    runWhileLeading('rotation', bothOf(leading, serverClock.good), (signal) => ca.run(signal), life.failed),
+  );
 
   const node = composeNodeService({
-    ...{ api, store, statuses, leading: election.leading, settings, ca, metrics, clock, logger },
+    ...{ api, store, statuses, leading, settings, ca, metrics, clock, logger },
     ...{ audience: options.audience, agentServiceAccount: options.agentServiceAccount },
   });
   show('agents', () => node.nodes());
@@ -249,8 +286,7 @@ async function run(options: ServerOptions, operations: Operations, life: Life): 
   leadPublishing(trust, ca, node.pods);
   leadAccess(trust, node.registrations);
   const webhook = await servePods({
-    ...{ store, writer, node, ca, settings, operations, controllers, clock, random, logger },
-    leading: election.leading,
+    ...{ store, writer, node, ca, settings, leading, operations, controllers, clock, random, logger },
     webhook: options.webhook && {
       ...options.webhook,
       skippedNamespaces: ['kube-system', namespace, options.agentServiceAccount.namespace],
@@ -265,7 +301,7 @@ async function run(options: ServerOptions, operations: Operations, life: Life): 
     address: { address: listener.address, port: listener.port },
     operationsAddress: operations.address,
     webhookAddress: webhook?.address,
-    leading: election.leading,
+    leading,
     stopped: life.over().then(async () => {
       await life.end();
       if (life.failure !== undefined) throw life.failure;

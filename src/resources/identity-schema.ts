@@ -212,14 +212,14 @@ export const trustDomainStatus = objectSchema<TrustDomainStatus>('What has becom
       nonce: line('Its nonce.', 64),
       action: line('What was asked.', 32),
       outcome: oneOf<AuthorityRequestStatus['outcome']>('What has become of it.', {
-        Running: true,
-        Succeeded: true,
-        Failed: true,
+        ...{ Running: true, Succeeded: true, Failed: true },
       }),
       message: line('What was done, or why not.', 1024),
       time: writtenTime('When.'),
     }),
   ),
+  servedBy: optional(line('The installation that owns the cluster: its Lease, namespace/name.', 320)),
+  contender: optional(line('Another one, that asks whether the owner is there.', 320)),
 });
 
 export const requirements = objectSchema<IdentityRequirements>('What a pod must be like.', {

@@ -95,6 +95,10 @@ export interface TrustDomainStatus {
   readonly authorities?: readonly AuthorityStatus[];
   readonly bundleSequence?: number;
   readonly request?: AuthorityRequestStatus;
+  /** `namespace/name` of the Lease of the installation that owns the cluster. */
+  readonly servedBy?: string;
+  /** Another installation that asks whether the owner is still there. */
+  readonly contender?: string;
 }
 
 export type TrustDomain = Resource<'TrustDomain', TrustDomainSpec> & { readonly status?: TrustDomainStatus };

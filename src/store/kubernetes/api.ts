@@ -3,6 +3,7 @@ import type { IncomingMessage, OutgoingHttpHeaders } from 'node:http';
 import type { Clock } from '../../lib/clock.js';
 import { ApiError, errorOfAnswer } from './api-error.js';
 import type { Access, Connection } from './connection.js';
+import type { ClockSkew } from './clock-skew.js';
 import { Connections, type ConnectionUse } from './connections.js';
 import { readLines } from './read-lines.js';
 
@@ -73,6 +74,8 @@ export function createKubernetesApi(
   connection: Connection,
   clock: Clock,
   observe: ApiObserver = () => undefined,
+  /** Told of the time that the API server says it is. */
+  skew?: ClockSkew,
 ): KubernetesApi {
   const connections = new Connections();
   const measured = async <T>(verb: Parameters<ApiObserver>[0], work: () => Promise<T>): Promise<T> => {
@@ -104,7 +107,11 @@ export function createKubernetesApi(
           });
           sent.setSocketKeepAlive(true, KEEP_ALIVE_MS);
           end.guard((error) => sent.destroy(error));
-          sent.once('response', resolve);
+          const told = skew?.sent();
+          sent.once('response', (answer) => {
+            told?.(answer.headers.date);
+            resolve(answer);
+          });
           // A kept connection may be closed by the other side in the very moment that it is used again.
           sent.on('error', (error) => reject(sent.reusedSocket ? new StaleConnection(error) : error));
           sent.end(body);

@@ -8,6 +8,7 @@ import { SignetError } from '../../../lib/errors.js';
 import type { Logger } from '../../../lib/logger.js';
 import type { Random } from '../../../lib/random.js';
 import type { Store, StoredObject } from '../../../store/store.js';
+import type { EventRecorder } from '../controller-events.js';
 import { createController, type Controller, type ReconcileOutcome } from '../controller.js';
 import { planPodCertificate, type PodKnowledge } from './plan.js';
 import { publicKeyOf, readPodCertificateRequest, type PodCertificateRequest } from './request.js';
@@ -42,6 +43,9 @@ export interface PodCertificateControllerOptions {
     readonly notAfter: number;
   }) => void;
   readonly signerName: string;
+  /** Why nothing may be signed by the clock as it is: the API server would not take it. */
+  readonly clockProblem: () => SignetError | undefined;
+  readonly events: EventRecorder;
   readonly clock: Clock;
   readonly random: Random;
   readonly logger: Logger;
@@ -50,6 +54,8 @@ export interface PodCertificateControllerOptions {
 
 export const POD_CERTIFICATE_REQUEST = 'PodCertificateRequest';
 const READ_MS = 1_000;
+/** How often a clock that is off is looked at for a request. */
+const CLOCK_MS = 10_000;
 /** How far before now the CA begins a certificate. */
 const BACKDATE_SECONDS = 10;
 
@@ -85,6 +91,8 @@ class PodSigner {
   readonly #options: PodCertificateControllerOptions;
   /** Uids of requests that were answered and not seen with their answer yet, by key. */
   readonly #answered = new Map<string, string>();
+  /** Uids of those of which it was told why they wait, by key. */
+  readonly #told = new Map<string, string>();
 
   constructor(options: PodCertificateControllerOptions) {
     this.#options = options;
@@ -92,6 +100,7 @@ class PodSigner {
 
   forget(key: string): void {
     this.#answered.delete(key);
+    this.#told.delete(key);
   }
 
   async reconcile(key: string): Promise<{ readonly requeueAfterMs: number } | undefined> {
@@ -100,6 +109,11 @@ class PodSigner {
     if (object === undefined) return undefined;
     const request = readPodCertificateRequest(object);
     if (request.answered || this.#answered.get(key) === request.uid) return undefined;
+    const skewed = this.#options.clockProblem();
+    if (skewed !== undefined) {
+      this.#tellWaiting(key, object, request, skewed);
+      return { requeueAfterMs: CLOCK_MS };
+    }
     const known = knowledgeOf(request);
     if (known === undefined) return { requeueAfterMs: READ_MS };
     const now = clock.now();
@@ -117,6 +131,18 @@ class PodSigner {
         await this.#sign(key, request, plan.registration, plan.ttlSeconds);
         return undefined;
     }
+  }
+
+  /** Once. A refusal would be for good, and the pod would not start when the clock is mended. */
+  #tellWaiting(key: string, object: StoredObject, { uid }: PodCertificateRequest, why: SignetError): void {
+    if (this.#told.get(key) === uid) return;
+    this.#told.set(key, uid);
+    const { logger, events } = this.#options;
+    logger.warn('a pod certificate waits', { request: key, code: why.code, reason: why.message });
+    const { apiVersion, kind, metadata } = object;
+    const { name, namespace } = metadata;
+    const regarding = { apiVersion, kind, name, uid, ...(namespace === undefined ? {} : { namespace }) };
+    events.record({ regarding, type: 'Warning', reason: why.code, action: 'Sign', note: why.message });
   }
 
   async #sign(

@@ -38,6 +38,8 @@ export interface TrustDomainControllerOptions {
   /** What the servers run with. */
   readonly settings: TrustDomainSettings;
   readonly authorities: TrustDomainAuthorities;
+  /** This installation, which owns the cluster: `namespace/name` of its Lease. */
+  readonly installation: string;
   /** Why the bundle is not wherever it should be. */
   readonly unpublished: Watched<Trouble | undefined>;
   readonly events: EventRecorder;
@@ -190,6 +192,7 @@ class TrustDomainWork {
 
   async #act(request: CaRequest): Promise<string> {
     const { authorities } = this.#options;
+    if (authorities.problem.value?.code === 'ClockSkewed') throw authorities.problem.value;
     if (request.action === 'begin-anew') {
       await authorities.beginAnew();
       return 'there are new authorities; what the former ones signed is trusted no more';
@@ -245,6 +248,7 @@ class TrustDomainWork {
         pending: this.#pending(resource),
         unpublished: this.#options.unpublished.value,
         request,
+        servedBy: this.#options.installation,
       }),
     );
   }

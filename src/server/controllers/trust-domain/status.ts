@@ -28,6 +28,8 @@ export interface TrustDomainFacts {
   /** Why the bundle is not wherever it should be; undefined when it is. */
   readonly unpublished: Trouble | undefined;
   readonly request: AuthorityRequestStatus | undefined;
+  /** The installation that tells it. */
+  readonly servedBy: string;
   /** Milliseconds since the epoch. */
   readonly now: number;
 }
@@ -46,6 +48,7 @@ export function trustDomainStatus(facts: TrustDomainFacts): TrustDomainStatus {
     ...(shown === undefined ? {} : { authorities: shown }),
     ...(bundleSequence === undefined ? {} : { bundleSequence }),
     ...(request === undefined ? {} : { request }),
+    servedBy: facts.servedBy,
   };
 }
 
