@@ -105,11 +105,7 @@ function readAuthorization(value: string | undefined, add: AddProblem): 'filters
 }
 
 /** An entry that cannot be read; the message goes on from the name of the annotation. */
-class EntryError extends SignetError {
-  constructor(message: string) {
-    super('ProxyEntryInvalid', message);
-  }
-}
+class EntryError extends Error {}
 
 function read<T>(reading: () => T, annotation: string, add: AddProblem): readonly T[] {
   try {
