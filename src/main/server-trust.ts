@@ -153,7 +153,8 @@ export function leadPublishing(
 }
 
 /** Runs what a controller reads from for as long as the controller runs. */
-function beside(run: (signal: AbortSignal) => Promise<void>, { controller, close }: Term): Term {
+/** A controller, with something that runs for as long as it does. */
+export function beside(run: (signal: AbortSignal) => Promise<void>, { controller, close }: Term): Term {
   const stop = new AbortController();
   const done = run(stop.signal);
   return {

@@ -22,6 +22,7 @@ export const NAMESPACE = clusterScoped('Namespace', '', 'v1', 'namespaces');
 export const SECRET = namespaced('Secret', '', 'v1', 'secrets');
 export const CONFIG_MAP = namespaced('ConfigMap', '', 'v1', 'configmaps');
 export const SERVICE = namespaced('Service', '', 'v1', 'services');
+export const GATEWAY = namespaced('Gateway', 'gateway.networking.k8s.io', 'v1', 'gateways');
 export const LEASE = namespaced('Lease', 'coordination.k8s.io', 'v1', 'leases');
 export const EVENT = namespaced('Event', 'events.k8s.io', 'v1', 'events');
 export const CUSTOM_RESOURCE_DEFINITION = clusterScoped(
