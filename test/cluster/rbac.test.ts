@@ -477,10 +477,12 @@ function unusedOf(roles: readonly RoleObject[], log: readonly AuditEntry[]): rea
 
 /** The kinds that policies become, with any content: nothing of the meshes themselves is needed. */
 function meshDefinitions(): readonly object[] {
-  return MESH_KINDS.filter(
+  const applied = MESH_KINDS.filter(
     ({ group }) =>
       (group.includes('.') && !group.endsWith('networking.k8s.io')) || group.startsWith('gateway'),
-  ).map(({ group, kind, versions }) => {
+  );
+  const read = { group: 'gateway.networking.k8s.io', kind: 'Gateway', versions: ['v1'] };
+  return [...applied, read].map(({ group, kind, versions }) => {
     const singular = kind.toLowerCase();
     const plural = singular.endsWith('y') ? `${singular.slice(0, -1)}ies` : `${singular}s`;
     const [version = 'v1'] = versions;
