@@ -5,7 +5,9 @@ import type { KubernetesApi } from '../store/kubernetes/api.js';
 import type { Discovery } from '../store/kubernetes/discovery.js';
 import { createKubernetesStore, type KubernetesStore } from '../store/kubernetes/kubernetes-store.js';
 import type { ObjectWriter } from '../store/kubernetes/object-writer.js';
+import { trimObject } from '../store/kubernetes/trim.js';
 import { GATEWAY } from '../store/kubernetes/types.js';
+import type { ApiObject } from '../store/kubernetes/watch.js';
 import type { Store, StoreChange, StoredObject } from '../store/store.js';
 
 /** What Gateways are read with. */
@@ -95,9 +97,10 @@ export function servedGateways(parts: ServedGatewaysParts): ServedGateways {
 }
 
 /** Whether it is a waypoint, and of what: all else is for its controller. */
-function withClassAlone<T extends object>(gateway: T): T {
+function withClassAlone(gateway: ApiObject): ApiObject {
   const { spec } = gateway as { readonly spec?: { readonly gatewayClassName?: unknown } };
-  return { ...gateway, spec: { gatewayClassName: spec?.gatewayClassName }, status: undefined };
+  const trimmed = { spec: { gatewayClassName: spec?.gatewayClassName }, status: undefined };
+  return { ...trimObject(gateway), ...trimmed };
 }
 
 const keyOf = ({ metadata }: StoredObject): string => `${metadata.namespace ?? ''}/${metadata.name}`;
