@@ -1,12 +1,21 @@
 import { createHash } from 'node:crypto';
 import type { BigIntStats } from 'node:fs';
-import { closeSync, openSync, readlinkSync, readSync } from 'node:fs';
+import { readlinkSync } from 'node:fs';
 import { type FileHandle, open, stat } from 'node:fs/promises';
 import type { ProcessFacts } from '../identity/registration/registration.js';
-import { type PeerCredentials, StatusError } from '../rpc/service.js';
+import type { PeerCredentials } from '../rpc/service.js';
+import { checkAlive, createLocator, type CallerLocation } from './locator.js';
+import { readSmallFile } from './procfs.js';
 
 /** Finds out what the kernel knows of the process at the other end of the shared socket. */
 export interface Attestor {
+  /**
+   * Whether the process that connected is one of a pod. Costs little, and reads nothing that the process can forge. Without
+   * this, all are processes of the machine.
+   *
+   * @throws StatusError Unauthenticated when it cannot be told, or the process is gone: its pid may be another's by now
+   */
+  locate?(credentials: PeerCredentials): CallerLocation;
   /**
    * The facts of the process that connected, as deep as asked.
    *
@@ -28,17 +37,19 @@ export interface ProcAttestorOptions {
   readonly maxDigestBytes: number;
   /** How many digests are kept; 256 unless said. */
   readonly maxDigests?: number;
+  /** The agent's own pod, on a node with pods: callers are told apart by their cgroups then. */
+  readonly ownPod?: string;
 }
 
-/** /proc/<pid>/status is about 1.5 KB; the Groups line may be long (65,536 groups at most, we read far fewer). */
-const MAX_STATUS_BYTES = 64 * 1024;
 const DIGEST_CHUNK = 256 * 1024;
 
 /** An attestor over procfs. */
 export function createProcAttestor(options: ProcAttestorOptions): Attestor {
   const proc = options.proc ?? '/proc';
   const digests = new DigestCache(options.maxDigests ?? 256);
+  const { ownPod } = options;
   return {
+    ...(ownPod === undefined ? {} : { locate: createLocator(proc, ownPod) }),
     async attest(credentials, depth) {
       const directory = `${proc}/${credentials.pid}`;
       const supplementaryGids = readSupplementaryGids(`${directory}/status`);
@@ -50,11 +61,7 @@ export function createProcAttestor(options: ProcAttestorOptions): Attestor {
               depth === 'digest' ? { digests, most: options.maxDigestBytes } : undefined,
             );
       // Last: what was read above is the caller's only if it lived all the while.
-      if (!credentials.isAlive())
-        throw new StatusError(
-          'Unauthenticated',
-          'the calling process is gone; its identity cannot be told any more',
-        );
+      checkAlive(credentials);
       return {
         uid: credentials.uid,
         gid: credentials.gid,
@@ -72,31 +79,6 @@ function readSupplementaryGids(path: string): readonly number[] | undefined {
     .split(' ')
     .filter((text) => text !== '')
     .map(Number);
-}
-
-/** Used by one synchronous read at a time. A new one for each caller would be most of the garbage of a call. */
-const scratch = Buffer.allocUnsafeSlow(MAX_STATUS_BYTES);
-
-/** procfs answers from memory: reading it at once costs less than a trip through the thread pool. */
-function readSmallFile(path: string): string | undefined {
-  let file: number;
-  try {
-    file = openSync(path, 'r');
-  } catch {
-    return undefined;
-  }
-  try {
-    let length = 0;
-    for (;;) {
-      const read = readSync(file, scratch, length, scratch.length - length, null);
-      length += read;
-      if (read === 0 || length === scratch.length) return scratch.toString('latin1', 0, length);
-    }
-  } catch {
-    return undefined;
-  } finally {
-    closeSync(file);
-  }
 }
 
 /**

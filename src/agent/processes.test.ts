@@ -21,7 +21,14 @@ let processes: Map<number, ProcessFacts>;
 let digested: number[];
 let located: number[];
 
+/** In which pods they are, by pid; the others are on the machine. */
+let pods: Map<number, { readonly uid: string; readonly container: string }>;
+
 const attestor: Attestor = {
+  locate({ pid }) {
+    const pod = pods.get(pid);
+    return pod === undefined ? { kind: 'machine' } : { kind: 'pod', ...pod };
+  },
   attest(credentials, depth) {
     const facts = processes.get(credentials.pid);
     if (facts === undefined || !credentials.isAlive())
@@ -80,6 +87,7 @@ beforeEach(async () => {
   running = undefined;
   digested = [];
   located = [];
+  pods = new Map();
   processes = new Map([
     [10, { uid: 1000, gid: 100, supplementaryGids: [4, 27], path: '/usr/bin/shop', sha256: 'ab'.repeat(32) }],
     [11, { uid: 1001, gid: 100, supplementaryGids: [], path: '/usr/bin/other' }],
@@ -202,5 +210,72 @@ describe('a caller on the shared socket', () => {
     await connect(13).next();
     expect(await connect(13).outcome()).toMatchObject({ status: 'ResourceExhausted' });
     expect(paths(await connect(11).next())).toEqual(['other']);
+  });
+});
+
+describe('a caller in a pod, on the shared socket', () => {
+  const inPod = (uid: string): void => void pods.set(10, { uid, container: 'c'.repeat(64) });
+  const ofPod = (name: string, uid: string): Registration => podRegistration(name, { uid, nodeName: 'n' });
+
+  it('gets the identities of its pod', async () => {
+    inPod('uid-1');
+    api.upsert(ofPod('one', 'uid-1'), ofPod('other', 'uid-2'));
+    await start();
+    const { svids } = await connect(10).next();
+    expect(svids.map(({ spiffeId }) => spiffeId)).toEqual(['spiffe://example.org/ns/shop/sa/one']);
+  });
+
+  it('never gets those of processes of the machine, however well they fit', async () => {
+    inPod('uid-1');
+    api.upsert(
+      processRegistration('uid', { uid: 1000 }),
+      processRegistration('all', {
+        ...{ uid: 1000, gid: 100, supplementaryGid: 27, path: '/usr/bin/shop', sha256: 'ab'.repeat(32) },
+      }),
+    );
+    await start();
+    const refused = connect(10);
+    await settle();
+    await clock.advance(5_000);
+    expect(await refused.outcome()).toMatchObject({
+      status: 'PermissionDenied',
+      message: expect.stringContaining('the pod with UID uid-1 (container cccccccccccc)'),
+    });
+    // Nor when it has an identity of its own, and neither has been looked at for it.
+    api.upsert(ofPod('one', 'uid-1'));
+    const { svids } = await connect(10).next();
+    expect(svids.map(({ spiffeId }) => spiffeId)).toEqual(['spiffe://example.org/ns/shop/sa/one']);
+    expect([located, digested]).toEqual([[], []]);
+  });
+
+  it('is counted with its pod’s own socket, not with others of its user', async () => {
+    inPod('uid-1');
+    api.upsert(ofPod('one', 'uid-1'), processRegistration('uid', { uid: 1000 }));
+    processes.set(13, { uid: 1000, gid: 1, supplementaryGids: [] });
+    await start({ maxStreamsPerPod: 2, maxStreamsPerUid: 1 });
+    await connect(10).next();
+    const own = startCall(
+      X509SVIDResponse,
+      (context, sink) => workloadApiHandlers(agent).fetchX509Svid({}, context, sink),
+      testContext({ listener: 'pod/uid-1' }),
+    );
+    await own.next();
+    expect(await connect(10).outcome()).toMatchObject({ status: 'ResourceExhausted' });
+    expect(paths(await connect(13).next())).toEqual(['uid']);
+  });
+
+  it('whom the kernel cannot name is told why', async () => {
+    api.upsert(processRegistration('uid', { uid: 0 }));
+    await start();
+    const context = testContext({ unknown: 'run the agent with hostPID' });
+    const stream = startCall(
+      X509SVIDResponse,
+      (given, sink) => workloadApiHandlers(agent).fetchX509Svid({}, given, sink),
+      context,
+    );
+    expect(await stream.outcome()).toMatchObject({
+      status: 'Unauthenticated',
+      message: 'run the agent with hostPID',
+    });
   });
 });

@@ -3,7 +3,7 @@ import { type CallContext, type PeerCredentials, StatusError } from '../rpc/serv
 import type { AttestationDepth, Attestor } from './attestor.js';
 import type { Fairness, Party } from './fairness.js';
 import type { AgentLimits } from './limits.js';
-import { podSubject, processSubject, type Subject, userKey } from './subject.js';
+import { podSubject, processSubject, type PodSubject, type Subject, userKey } from './subject.js';
 import type { SubjectView, Views } from './views.js';
 import { Waiter } from './waiter.js';
 
@@ -25,16 +25,22 @@ export const POD_LISTENER_PREFIX = 'pod/';
 
 const POD_UID = /^[A-Za-z0-9._-]{1,128}$/;
 
-/** For whom the call counts, told before anything is spent on it. Throws StatusError. */
-function partyOf({ peer }: CallContext): Party & { readonly credentials?: PeerCredentials } {
-  const { listener, credentials } = peer;
+/** For whom the call counts, told before much is spent on it. Throws StatusError. */
+function partyOf(
+  { peer }: CallContext,
+  attestor: Attestor,
+): PodSubject | (Party & { readonly kind: 'process'; readonly credentials: PeerCredentials }) {
+  const { listener, credentials, unknown } = peer;
   if (listener.startsWith(POD_LISTENER_PREFIX)) {
     // The socket is the pod.
     const uid = listener.slice(POD_LISTENER_PREFIX.length);
     if (POD_UID.test(uid)) return podSubject(uid);
   } else if (listener === SHARED_LISTENER && credentials !== undefined) {
+    const location = attestor.locate?.(credentials);
+    if (location?.kind === 'pod') return podSubject(location.uid, location.container);
     return { kind: 'process', fairnessKey: userKey(credentials.uid), credentials };
   }
+  if (unknown !== undefined) throw new StatusError('Unauthenticated', unknown, { code: 'PeerUnknown' });
   throw new StatusError('PermissionDenied', `no identities are served on listener "${listener}"`);
 }
 
@@ -138,15 +144,14 @@ export async function openSession(
   context: CallContext,
   kind: 'unary' | 'stream',
 ): Promise<CallSession> {
-  const party = partyOf(context);
+  const party = partyOf(context, parts.attestor);
   parts.fairness.call(party);
   const closeStream = kind === 'stream' ? parts.fairness.openStream(party) : undefined;
   try {
-    const { credentials } = party;
     const subject =
-      party.kind === 'process' && credentials !== undefined
-        ? processSubject(await parts.attestor.attest(credentials, 'ids'), credentials, 'ids')
-        : podSubject(party.fairnessKey.slice(POD_LISTENER_PREFIX.length));
+      party.kind === 'pod'
+        ? party
+        : processSubject(await parts.attestor.attest(party.credentials, 'ids'), party.credentials, 'ids');
     context.signal.throwIfAborted();
     return new CallSession(parts, context, subject, closeStream);
   } catch (error) {

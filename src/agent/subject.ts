@@ -12,6 +12,8 @@ export interface PodSubject extends Party {
   /** Equal for callers that get the same answers. */
   readonly key: string;
   readonly uid: string;
+  /** Which of its containers calls, where the shared socket tells. */
+  readonly container?: string;
 }
 
 export interface ProcessSubject extends Party {
@@ -28,9 +30,12 @@ export function userKey(uid: number): string {
   return `uid/${uid}`;
 }
 
-export function podSubject(uid: string): PodSubject {
+export function podSubject(uid: string, container?: string): PodSubject {
   const key = `pod/${uid}`;
-  return { kind: 'pod', key, fairnessKey: key, uid };
+  return {
+    ...{ kind: 'pod', key, fairnessKey: key, uid },
+    ...(container === undefined ? {} : { container }),
+  };
 }
 
 export function processSubject(
@@ -87,7 +92,10 @@ export function deeperLook(
 
 /** The subject for people: what was seen of it. */
 export function describeSubject(subject: Subject): string {
-  if (subject.kind === 'pod') return `the pod with UID ${subject.uid}`;
+  if (subject.kind === 'pod') {
+    const { uid, container } = subject;
+    return `the pod with UID ${uid}${container === undefined ? '' : ` (container ${container.slice(0, 12)})`}`;
+  }
   const { uid, gid, supplementaryGids, path, sha256 } = subject.facts;
   const parts = [
     `uid ${uid}`,

@@ -26,6 +26,8 @@ export interface AgentConnectionOptions {
 /** The server, as it has taken this agent. */
 export interface AgentConnection {
   readonly nodeName: string;
+  /** The pod that this agent is. */
+  readonly podUid: string;
   readonly api: NodeApi;
   close(): void;
 }
@@ -41,16 +43,17 @@ export async function openAgentConnection(
   const { clock, random, logger, signal } = options;
   const readBundle = (): Promise<string> => readFile(options.bundleFile, 'utf8');
   const trustDomain = options.trustDomain ?? (await untilTrustDomain(readBundle, { clock, logger, signal }));
+  let token = '';
   const server = await connectToServer(
     {
       ...{ trustDomain, ...options.server, keyType: 'ec-p256', clock, random, logger, readBundle },
-      readToken: () => readFile(options.tokenFile, 'utf8'),
+      readToken: async () => (token = await readFile(options.tokenFile, 'utf8')),
     },
     signal,
   );
   const remote = createRemoteNodeApi(() => server.rpc, trustDomain, svidOf);
   return {
-    nodeName: server.nodeName,
+    ...{ nodeName: server.nodeName, podUid: podOfToken(token) },
     api: {
       ...remote,
       bundles: (until) =>
@@ -68,5 +71,19 @@ async function* tapped(
   for await (const update of updates) {
     show(update);
     yield update;
+  }
+}
+
+/** The pod that a service-account token is bound to; the server has verified it. Empty when it says none. */
+function podOfToken(token: string): string {
+  try {
+    const claims: unknown = JSON.parse(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString());
+    const { 'kubernetes.io': bound } = claims as Readonly<
+      Record<string, { readonly pod?: { readonly uid?: unknown } } | undefined>
+    >;
+    const uid = bound?.pod?.uid;
+    return typeof uid === 'string' ? uid : '';
+  } catch {
+    return '';
   }
 }

@@ -1,7 +1,9 @@
 import { join } from 'node:path';
 import type { PolicyStore } from '../agent/access/policy-store.js';
 import type { Agent } from '../agent/agent.js';
+import { sharedSocketProblem } from '../agent/locator.js';
 import type { Clock } from '../lib/clock.js';
+import { SignetError } from '../lib/errors.js';
 import type { Logger } from '../lib/logger.js';
 import type { Random } from '../lib/random.js';
 import { openAgentCsi } from './agent-csi.js';
@@ -30,6 +32,8 @@ export interface AgentServicesParts {
   readonly agent: Agent;
   readonly policies: PolicyStore;
   readonly nodeName: string;
+  /** The pod that this agent is; empty when it is none. */
+  readonly podUid: string;
   readonly version: string;
   readonly operations: Operations;
   readonly clock: Clock;
@@ -49,7 +53,7 @@ export interface AgentServices {
  * Takes the sockets of this node over, those of the pods before those that new pods come by. Call it when all is there
  * that is to be served: whoever asks was being served by another agent until now.
  *
- * @throws MountError, SocketFileError; nothing is left open then
+ * @throws MountError, SocketFileError; SignetError `HostPidMissing`; nothing is left open then
  */
 export async function openAgentServices(parts: AgentServicesParts): Promise<AgentServices> {
   const { options, agent, operations, clock, random, logger } = parts;
@@ -67,12 +71,15 @@ export async function openAgentServices(parts: AgentServicesParts): Promise<Agen
   const closers: { close(): unknown }[] = [access, services];
   try {
     let shared: readonly OpenSocket[] = [];
-    if (options.sharedSocket)
+    if (options.sharedSocket) {
+      const problem = sharedSocketProblem(parts.podUid);
+      if (problem !== undefined) throw new SignetError('HostPidMissing', `${problem}; set hostPID: true`);
       shared = await openSharedSockets(services, {
         workloadApi: join(stateDirectory, 'api.sock'),
         applicationApi: join(stateDirectory, 'authz.sock'),
         takeOver: true,
       });
+    }
     const csi =
       kubeletDirectory === undefined
         ? undefined

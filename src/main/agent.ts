@@ -1,6 +1,7 @@
 import { PolicyStore } from '../agent/access/policy-store.js';
 import { createAgent, type Agent } from '../agent/agent.js';
-import type { AgentLimits } from '../agent/limits.js';
+import { createProcAttestor } from '../agent/attestor.js';
+import { defaultAgentLimits, type AgentLimits } from '../agent/limits.js';
 import { openAgentConnection, type AgentConnectionOptions } from './agent-connection.js';
 import { showAgent, showPolicies } from './agent-operations.js';
 import { openAgentServices, type ServingOptions } from './agent-services.js';
@@ -69,10 +70,12 @@ async function serving(
   const come: Come = {};
   showProgress(come, operations, where !== undefined);
   const connection = await openAgentConnection(options, (id) => come.agent?.svidOf(id));
-  const { nodeName, api } = connection;
+  const { nodeName, podUid, api } = connection;
+  const { maxDigestBytes } = defaultAgentLimits;
   const policies = where === undefined ? undefined : new PolicyStore(nodeName);
   const agent = createAgent({
     ...{ api, nodeName, clock, random, logger },
+    attestor: createProcAttestor({ maxDigestBytes, ownPod: podUid }),
     ...(options.limits === undefined ? {} : { limits: options.limits }),
     ...(policies === undefined ? {} : { policies }),
   });
@@ -90,7 +93,7 @@ async function serving(
     come.signed = true;
     await untilFollowed(policies, clock, signal);
     const services = await openAgentServices({
-      ...{ options: where, agent, policies, nodeName, version, operations, clock, random, logger },
+      ...{ options: where, agent, policies, nodeName, podUid, version, operations, clock, random, logger },
     });
     come.served = true;
     logger.info('the workloads of this node are served');

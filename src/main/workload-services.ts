@@ -93,8 +93,7 @@ export async function openSharedSockets(
   const common = { mode: 0o666, name: SHARED_LISTENER, peerCredentials: true, takeOver };
   const first = await workloads.listenUnix({
     ...common,
-    path: workloadApi,
-    maxConnections: SHARED_CONNECTIONS,
+    ...{ path: workloadApi, maxConnections: SHARED_CONNECTIONS, tellUnknown: true },
   });
   try {
     return [first, await applications.listenUnix({ ...common, path: applicationApi })];

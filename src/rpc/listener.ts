@@ -13,7 +13,7 @@ import {
   type Share,
 } from './connections.js';
 import type { RpcLimits } from './limits.js';
-import type { HeldPeerCredentials, PeerCredentialsReader } from './peer/reader.js';
+import { PeerCredentialsError, type HeldPeerCredentials, type PeerCredentialsReader } from './peer/reader.js';
 import { Refusals } from './refusals.js';
 import { StatusError } from './service.js';
 import type { SocketFile } from './socket-file.js';
@@ -35,6 +35,11 @@ export interface ListenUnixOptions {
   readonly name: string;
   /** Whether `Peer.credentials` is filled in. A peer that the kernel does not vouch for is then refused. */
   readonly peerCredentials: boolean;
+  /**
+   * Lets in whom the kernel cannot name as well, with `Peer.unknown`, so that handlers may say why they refuse. False unless
+   * said.
+   */
+  readonly tellUnknown?: boolean;
   /** Only this user's processes are let in, wherever they run, as the kernel says. Everybody unless said. */
   readonly callerUid?: number;
   /** At most so many connections; `maxConnectionsPerListener` unless said. */
@@ -73,6 +78,12 @@ export interface ListenerParts {
   /** The SETTINGS frame for clients that wait for it. */
   readonly settings: Buffer;
   readonly onClose: () => void;
+}
+
+/** What the kernel says of a peer. */
+interface Answer {
+  readonly credentials?: HeldPeerCredentials;
+  readonly unknown?: string;
 }
 
 /** A unix socket whose connections are counted, vouched for by the kernel, and handed on. */
@@ -156,29 +167,20 @@ export class UnixListener implements RpcListener {
       this.#refuse(socket, this.#accepting ? 'too many connections' : 'not open');
       return;
     }
-    let credentials: HeldPeerCredentials | undefined;
-    socket.once('close', () => {
-      pool.leave(this.#share);
-      if (credentials === undefined) return;
-      this.#leaveProcess(credentials.pid);
-      credentials.close();
-    });
+    socket.once('close', () => pool.leave(this.#share));
+    let asked: Answer;
     try {
-      this.#checkUser(socket);
-      if (this.#parts.options.peerCredentials) credentials = this.#parts.reader?.read(socket);
+      asked = this.#askKernel(socket);
     } catch (error) {
       this.#refuse(socket, error instanceof Error ? error.message : String(error));
       return;
     }
-    if (credentials !== undefined && !this.#enterProcess(credentials.pid)) {
-      this.#refuse(socket, `too many connections of process ${credentials.pid}`);
-      return;
-    }
+    if (!this.#enterProcess(socket, asked)) return;
     const connection: Connection = {
       peer: {
         listener: this.name,
         connectionId: pool.nextId(),
-        ...(credentials === undefined ? {} : { credentials }),
+        ...asked,
       },
       calls: new Set(),
       socket,
@@ -190,6 +192,20 @@ export class UnixListener implements RpcListener {
     this.#greet(socket, connection.peer.connectionId);
   }
 
+  /** What the kernel says of the peer. Throws PeerCredentialsError when nobody is let in for it. */
+  #askKernel(socket: Socket): Answer {
+    const { options, reader } = this.#parts;
+    this.#checkUser(socket);
+    if (!options.peerCredentials || reader === undefined) return {};
+    try {
+      return { credentials: reader.read(socket) };
+    } catch (error) {
+      const isUnknown = error instanceof PeerCredentialsError && error.code === 'PeerUnknown';
+      if (!isUnknown || options.tellUnknown !== true) throw error;
+      return { unknown: error.message };
+    }
+  }
+
   #checkUser(socket: Socket): void {
     const { callerUid } = this.#parts.options;
     if (callerUid === undefined) return;
@@ -198,11 +214,19 @@ export class UnixListener implements RpcListener {
       throw new StatusError('PermissionDenied', `a process of user ${uid ?? 'unknown'}, not ${callerUid}`);
   }
 
-  /** Counts in any case, since leaving counts, too. */
-  #enterProcess(pid: number): boolean {
+  /** Takes one of the places of a process until the connection closes, or closes it. Those without a name share places. */
+  #enterProcess(socket: Socket, { credentials, unknown }: Answer): boolean {
+    if (credentials === undefined && unknown === undefined) return true;
+    const pid = credentials?.pid ?? 0;
     const count = (this.#byProcess.get(pid) ?? 0) + 1;
     this.#byProcess.set(pid, count);
-    return count <= this.#parts.limits.maxConnectionsPerProcess;
+    socket.once('close', () => {
+      this.#leaveProcess(pid);
+      credentials?.close();
+    });
+    if (count <= this.#parts.limits.maxConnectionsPerProcess) return true;
+    this.#refuse(socket, `too many connections of process ${pid}`);
+    return false;
   }
 
   #leaveProcess(pid: number): void {

@@ -264,6 +264,37 @@ describe('peer credentials', () => {
     });
     while (listener.connections > 0) await new Promise((resolve) => setImmediate(resolve));
   });
+
+  it('that cannot be had are told to handlers, where the listener says so, and bounded as those of one process', async () => {
+    const reader = {
+      read: () => {
+        throw new PeerCredentialsError('PeerUnknown', 'outside the pid namespace');
+      },
+      readUser: () => 0,
+    };
+    const server = serverWith({
+      limits: { maxConnectionsPerProcess: 2 },
+      peerCredentials: () => Promise.resolve(reader),
+    });
+    const peers: Peer[] = [];
+    server.service(HealthService, {
+      check: (_request, { peer }) => {
+        peers.push(peer);
+        return Promise.resolve({ status: 1 });
+      },
+    });
+    const listener = await listen(server, { peerCredentials: true, tellUnknown: true });
+    await dial().health().check({ service: '' });
+    expect(peers).toEqual([
+      { listener: 'shared', connectionId: expect.anything(), unknown: 'outside the pid namespace' },
+    ]);
+    const second = await rawConnection(listener.path);
+    await closed(await rawConnection(listener.path));
+    second.destroy();
+    while (listener.connections > 1) await new Promise((resolve) => setImmediate(resolve));
+    await dial().health().check({ service: '' });
+    expect(peers).toHaveLength(2);
+  });
 });
 
 describe('a listener for one user', () => {

@@ -55,6 +55,8 @@ export interface Peer {
   readonly connectionId: string;
   /** On unix sockets. */
   readonly credentials?: PeerCredentials;
+  /** Why the kernel does not say who it is, where it was asked: whoever calls is nobody, and is told why. */
+  readonly unknown?: string;
   /**
    * On TLS listeners: the SPIFFE ID of the verified certificate. Absent for a client that showed none, which only a
    * listener with `clientCertificate: 'optional'` lets in: a handler that needs to know who calls must look.

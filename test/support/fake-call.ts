@@ -11,6 +11,8 @@ export interface TestContext extends CallContext {
 export interface TestContextOptions {
   readonly listener?: string;
   readonly credentials?: PeerCredentials;
+  /** Why there are none. */
+  readonly unknown?: string;
   readonly metadata?: Readonly<Record<string, string>>;
 }
 
@@ -24,6 +26,7 @@ export function testContext(options: TestContextOptions = {}): TestContext {
       listener: options.listener ?? 'shared',
       connectionId: `c${++connections}`,
       ...(options.credentials === undefined ? {} : { credentials: options.credentials }),
+      ...(options.unknown === undefined ? {} : { unknown: options.unknown }),
     },
     signal: controller.signal,
     metadata: (key) => metadata[key],

@@ -40,6 +40,8 @@ export function createTargetFinder(parts: CallParts, clock: Clock): TargetFinder
     const session = await openSession(parts, context, 'unary');
     try {
       await session.refresh();
+      const { subject } = session;
+      if (subject.kind === 'pod') return podTarget(view, subject.uid);
       const uris = session.view.registrations.map(({ spiffeId }) => spiffeId.uri);
       const target = oneTarget(view, uris);
       processes.set(context.peer, { view, target, until: clock.monotonic() + PROCESS_KEPT_MS });
@@ -59,13 +61,11 @@ export function createTargetFinder(parts: CallParts, clock: Clock): TargetFinder
 
     find(view, context) {
       const { peer } = context;
-      const { listener, credentials, spiffeId } = peer;
-      if (listener.startsWith(POD_LISTENER_PREFIX)) {
-        const target = view.pod(listener.slice(POD_LISTENER_PREFIX.length));
-        if (target !== undefined) return target;
-        throw new StatusError('PermissionDenied', 'the pod of this socket is gone, or has ended');
-      }
+      const { listener, credentials, spiffeId, unknown } = peer;
+      if (listener.startsWith(POD_LISTENER_PREFIX))
+        return podTarget(view, listener.slice(POD_LISTENER_PREFIX.length));
       if (spiffeId !== undefined) return oneTarget(view, [spiffeId.uri]);
+      if (unknown !== undefined) throw new StatusError('Unauthenticated', unknown, { code: 'PeerUnknown' });
       if (listener !== SHARED_LISTENER || credentials === undefined)
         throw new StatusError('PermissionDenied', `no decisions are made on listener "${listener}"`);
       const known = processes.get(peer);
@@ -75,6 +75,12 @@ export function createTargetFinder(parts: CallParts, clock: Clock): TargetFinder
     },
   };
   return finder;
+}
+
+function podTarget(view: AuthorizationView, uid: string): TargetWorkload {
+  const target = view.pod(uid);
+  if (target !== undefined) return target;
+  throw new StatusError('PermissionDenied', 'the pod that asks is gone, or has ended');
 }
 
 /** The workloads whose pods hold an ID: replicas count once, but several Deployments may share a service account. */
