@@ -18,7 +18,10 @@ export class Exclusive {
     return this.#running.has(name);
   }
 
-  /** Runs it alone. Rejects with StatusError Aborted, as the CSI specification has it, when a name is held. */
+  /**
+   * Runs it alone. Rejects with StatusError Aborted, as the CSI specification has it, when a name is held; with the
+   * signal's reason when it failed after that was aborted.
+   */
   async run<T>(
     names: readonly string[],
     signal: AbortSignal,
@@ -29,8 +32,12 @@ export class Exclusive {
     const abort = new AbortController();
     const done = Promise.withResolvers<undefined>();
     for (const name of names) this.#running.set(name, { abort, done: done.promise });
+    const until = AbortSignal.any([signal, abort.signal]);
     try {
-      return await act(AbortSignal.any([signal, abort.signal]));
+      return await act(until);
+    } catch (error) {
+      // What was ended on purpose is told by its reason, whatever it failed with then.
+      throw until.aborted ? until.reason : error;
     } finally {
       for (const name of names) this.#running.delete(name);
       done.resolve(undefined);

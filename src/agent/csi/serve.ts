@@ -42,8 +42,8 @@ const LOOK_MS = 1_000;
 const SOON_MS = 2_000;
 const SOON_UNTIL_MS = 90_000;
 const LATER_MS = 60_000;
-/** The kubelet's requests are small; a pod's attributes are bounded one by one. */
-const LIMITS = { maxRequestBytes: 512 * 1024, maxConnectionsPerListener: 64 } as const;
+/** Requests are small: a pod's attributes are bounded one by one. The kubelet has a connection for each call. */
+const LIMITS = { maxRequestBytes: 512 * 1024, maxConnectionsPerListener: 1_024 } as const;
 
 /** Where the driver and its registration are served; the kubelet looks for the second (KEP-595). */
 export function csiSockets(kubeletDirectory: string): {
