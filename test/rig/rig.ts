@@ -16,6 +16,7 @@ const javaFolder = join(here, 'java');
 const envoyRequirements = join(here, 'envoy', 'requirements.txt');
 const istioFolder = join(here, 'engines', 'istio');
 const ciliumFolder = join(here, 'engines', 'cilium');
+const csiSanityFolder = join(here, 'engines', 'csi-sanity');
 const opaFolder = join(here, 'engines', 'opa');
 const etcdFolder = join(here, 'engines', 'etcd');
 const kubernetesFolder = join(here, 'engines', 'kubernetes');
@@ -57,6 +58,11 @@ export async function opa(): Promise<string> {
   return join(await built(parts.opa), 'opa');
 }
 
+/** Kubernetes' conformance tests of CSI drivers (test/rig/engines/csi-sanity): the path of the program. */
+export async function csiSanity(): Promise<string> {
+  return join(await built(parts['csi-sanity']), 'csi-sanity');
+}
+
 /** etcd: the path of the server. */
 export async function etcd(): Promise<string> {
   return join(await built(parts.etcd), 'etcd');
@@ -96,6 +102,7 @@ const skippable = {
   istio: ['istio', 'kube-schema', 'envoy', 'go'],
   cilium: ['cilium', 'go'],
   opa: ['opa', 'go'],
+  'csi-sanity': ['csi-sanity', 'go'],
   kubernetes: ['kubernetes', 'etcd', 'go'],
   node: ['node', 'kubernetes', 'etcd', 'go'],
 } as const;
@@ -207,6 +214,17 @@ export const parts = {
     sources: [opaFolder],
     cost: 'about 3 minutes of CPU',
     build: (folder: string) => goBuild(opaFolder, 'github.com/open-policy-agent/opa', join(folder, 'opa')),
+  },
+  'csi-sanity': {
+    name: 'csi-sanity',
+    sources: [csiSanityFolder],
+    cost: 'about 1 minute of CPU',
+    build: (folder: string) =>
+      goBuild(
+        csiSanityFolder,
+        'github.com/kubernetes-csi/csi-test/v5/cmd/csi-sanity',
+        join(folder, 'csi-sanity'),
+      ),
   },
   etcd: {
     name: 'etcd',

@@ -97,10 +97,10 @@ describe('the keeper of volumes', () => {
   it('leaves nothing of what failed, and says why to the pod', async () => {
     const requested = await asked('web');
     const say =
-      (thrown: unknown): OpenContent =>
+      (thrown: Error): OpenContent =>
       () =>
         Promise.reject(thrown);
-    const failures: readonly (readonly [unknown, unknown])[] = [
+    const failures: readonly (readonly [Error, unknown])[] = [
       [
         new SignetError('IdentityMissing', 'no WorkloadIdentity selects the pod: make one'),
         status('FailedPrecondition', /make one/),
