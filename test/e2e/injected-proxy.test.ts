@@ -191,6 +191,15 @@ const allow = (name: string, ports: readonly number[], to: Manifest = {}): Manif
     });
   });
 
+  it('cannot take the proxy’s port, by which they would be reached around it', async () => {
+    const careless = createTcpServer();
+    const listening = new Promise<void>((resolve, reject) => {
+      careless.once('error', reject);
+      careless.listen({ port: ports.in, host: '0.0.0.0', reusePort: true }, resolve);
+    });
+    await expect(listening).rejects.toMatchObject({ code: 'EADDRINUSE' });
+  });
+
   it('never speak to somebody else than they mean', async () => {
     const [out = 0] = await freePorts(1);
     await start(

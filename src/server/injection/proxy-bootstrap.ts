@@ -62,6 +62,8 @@ function inboundListener(port: InboundPort, authorization: ProxySettings['author
   return {
     name: `in-${port.listen}`,
     address: socketAddress(POD_IP, port.listen),
+    // Nobody shares the port, not even a program of the same user.
+    enable_reuse_port: false,
     per_connection_buffer_limit_bytes: 1_048_576,
     filter_chains: [
       {
