@@ -299,6 +299,7 @@ describe('what is asked', () => {
       [{ volumeCapability: mount({ volumeMountGroup: 'root' }) }, /fsGroup/],
       [{ volumeCapability: mount({ volumeMountGroup: '4294967295' }) }, /fsGroup/],
       [{ stagingTargetPath: '/x' }, /staged/],
+      [{ readonly: false }, /readOnly: true/],
       [{ secrets: { password: 'hunter2' } }, /nodePublishSecretRef/],
       [{ volumeContext: contextOf(uid, { sokcet: 'x' }) }, /did you mean socket\?/],
       [{ volumeContext: contextOf(uid, { socket: '../../x' }) }, /attribute socket is/],

@@ -124,6 +124,13 @@ function readCapability(capability: VolumeCapability | undefined): number | unde
 
 /** What the driver has no use for is refused, not passed over: somebody thinks that it does something. */
 function refuseStrayFields(request: NodePublishVolumeRequest): void {
+  // The mount is read-only in any case, but container runtimes make it writable again unless the pod says so: a container
+  // could then replace its sockets by links, and have the agent write where they lead.
+  if (!request.readonly)
+    throw new StatusError(
+      'InvalidArgument',
+      'the volume must be read-only: write readOnly: true beside driver: csi.signet.dev',
+    );
   if (request.stagingTargetPath !== '')
     throw new StatusError('InvalidArgument', 'volumes are not staged: the staging path must be empty');
   if (Object.keys(request.secrets).some((name) => !name.startsWith(KUBELET_PREFIX)))

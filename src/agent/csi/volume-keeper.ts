@@ -83,8 +83,8 @@ export class VolumeKeeper {
   readonly #volumes: string;
   readonly #published = new Map<string, Published>();
   readonly #exclusive = new Exclusive();
-  /** Directories of no volume, and since when they were seen (monotonic). */
-  readonly #strays = new Map<string, number>();
+  /** Directories of no volume, since when they were seen (monotonic), and whether that was told. */
+  readonly #strays = new Map<string, { readonly since: number; told: boolean }>();
   readonly #closing = new AbortController();
 
   constructor(options: VolumesOptions) {
@@ -294,13 +294,16 @@ export class VolumeKeeper {
   /** Removes what belongs to no volume, once it has been so for long enough that nobody is about to publish it. */
   async #stray(directory: VolumeDirectory, place: MountPlace | undefined, reason: string): Promise<void> {
     const { clock } = this.#options;
-    const since = this.#strays.get(directory.name);
-    if (since === undefined) {
-      this.#strays.set(directory.name, clock.monotonic());
-      this.#logger.warn('a directory is no published volume', { directory: directory.name, reason });
+    const seen = this.#strays.get(directory.name);
+    if (seen === undefined) {
+      // Most likely it is being made this moment, here or by another agent.
+      this.#strays.set(directory.name, { since: clock.monotonic(), told: false });
       return;
     }
-    if (clock.monotonic() - since < this.#limits.strayMs) return;
+    if (!seen.told)
+      this.#logger.warn('a directory is no published volume', { directory: directory.name, reason });
+    seen.told = true;
+    if (clock.monotonic() - seen.since < this.#limits.strayMs) return;
     if (place === undefined) await removeVolumeDirectory(directory);
     else await this.#remove(directory, place);
     this.#strays.delete(directory.name);
