@@ -25,14 +25,22 @@ import {
   });
 
   it('gives a pod its X.509-SVID by a volume, which go-spiffe verifies', async () => {
-    await world.apply({
-      apiVersion: 'v1',
-      kind: 'ServiceAccount',
-      metadata: { name: 'shop', namespace: 'default' },
-    });
+    await world.apply(
+      { apiVersion: 'v1', kind: 'ServiceAccount', metadata: { name: 'shop', namespace: 'default' } },
+      {
+        apiVersion: 'signet.dev/v1alpha1',
+        kind: 'WorkloadIdentity',
+        metadata: { name: 'shop', namespace: 'default' },
+        spec: {
+          podSelector: { matchLabels: { app: 'shop' } },
+          spiffeIDTemplate: 'spiffe://{{ .TrustDomain }}/ns/{{ .Namespace }}/sa/{{ .ServiceAccount }}',
+        },
+      },
+    );
     await world.applyPod({
       name: 'client',
       serviceAccount: 'shop',
+      labels: { app: 'shop' },
       image: IMAGES.spiffeClient,
       args: ['x509', 'fetch', '-socket', '/run/spiffe/api.sock'],
       volume: {},
@@ -42,5 +50,29 @@ import {
     expect(svids).toEqual([
       expect.objectContaining({ id: `spiffe://${TRUST_DOMAIN}/ns/default/sa/shop`, verified: true }),
     ]);
+  });
+
+  it('tells a pod that no identity selects what is missing', async () => {
+    await world.applyPod({
+      name: 'stranger',
+      image: IMAGES.spiffeClient,
+      args: ['x509', 'fetch', '-socket', '/run/spiffe/api.sock'],
+      volume: {},
+    });
+    await world.podIs('Failed', 'stranger');
+    const { code, error } = JSON.parse(await world.podLogs('stranger')) as Record<'code' | 'error', string>;
+    expect(code).toBe('PermissionDenied');
+    expect(error).toContain('no identity selects pod default/stranger');
+  });
+
+  it('refuses a volume with an attribute that it does not know, in an event of the pod that names the nearest', async () => {
+    await world.applyPod({ name: 'typo', volume: { fileS: 'pem' } });
+    const refused = await until(
+      'an event of the pod',
+      async () => (await world.eventsOf('typo')).find((event) => event.startsWith('FailedMount')),
+      60_000,
+    );
+    expect(refused).toMatch(/fileS.*files/s);
+    expect((await world.pod('typo')).status.phase).toBe('Pending');
   });
 });

@@ -211,7 +211,10 @@ async function startWith(programs: Programs, options: ControlPlaneOptions): Prom
     kubeconfig,
     pki,
     kubectl: (args, { stdin = '', kubeconfig: other = kubeconfig } = {}) =>
-      runKubectl([...args, `--kubeconfig=${other}`, `--cache-dir=${join(folder, 'kubectl')}`], stdin),
+      runKubectl(
+        withOptions(args, [`--kubeconfig=${other}`, `--cache-dir=${join(folder, 'kubectl')}`]),
+        stdin,
+      ),
     async request(method, path, body, as): Promise<KubeAnswer> {
       if (as === undefined) return client.request(method, path, body);
       const another = newKubeClient(server, as);
@@ -261,6 +264,12 @@ function tokenRequest({ audience, boundPod, seconds = 3600 }: TokenRequest): unk
 
 function messageOf(body: unknown): string {
   return (body as { readonly message?: string } | undefined)?.message ?? JSON.stringify(body);
+}
+
+/** What stands behind `--` belongs to another program. */
+function withOptions(args: readonly string[], options: readonly string[]): readonly string[] {
+  const end = args.includes('--') ? args.indexOf('--') : args.length;
+  return [...args.slice(0, end), ...options, ...args.slice(end)];
 }
 
 async function runKubectl(args: readonly string[], stdin: string): Promise<KubectlRun> {

@@ -129,7 +129,7 @@ function worldOf(cluster: Cluster): NodeWorld {
     installSignet: (values = {}) => installChart(kubectl, helm, values),
     applyPod: (wanted) => apply(podManifest(wanted)),
     pod,
-    async podIs(wanted, name, namespace): Promise<PodObject> {
+    async podIs(wanted, name, namespace = 'default'): Promise<PodObject> {
       const is = async (): Promise<PodObject | false> => {
         const found = await pod(name, namespace);
         const has = found.status.conditions?.some((one) => one.type === wanted && one.status === 'True');
@@ -138,7 +138,9 @@ function worldOf(cluster: Cluster): NodeWorld {
       try {
         return await until(`pod ${name} that is ${wanted}`, is, POD_LIMIT);
       } catch (error) {
-        throw new Error(`${String(error)}\n${await report()}`, { cause: error });
+        const own = await cluster.kubectl(['logs', name, `--namespace=${namespace}`, '--all-containers']);
+        const said = `its log: ${own.stdout}${own.stderr}`;
+        throw new Error(`${String(error)}\n${said}\n${await report()}`, { cause: error });
       }
     },
     async deletePod(name, namespace = 'default'): Promise<void> {
