@@ -96,7 +96,7 @@ export const VOLUME_ATTRIBUTES = {
   },
   jwtAudiences: {
     default: '',
-    says: `Audiences, separated by commas, at most ${MOST_AUDIENCES}: each gets a JWT-SVID in \`jwt/<audience>\`, percent-encoded where it is not \`[A-Za-z0-9._-]\`.`,
+    says: `Audiences, separated by commas, at most ${MOST_AUDIENCES}: each gets a JWT-SVID in a file of its name in \`jwt/\`, percent-encoded where it is not \`[A-Za-z0-9._-]\`.`,
   },
   hint: {
     default: '',
@@ -104,7 +104,7 @@ export const VOLUME_ATTRIBUTES = {
   },
   hints: {
     default: '',
-    says: `Hints, separated by commas, at most ${MOST_HINTS}, or \`*\` for all: each of these identities also gets files, in the directory \`<hint>\`.`,
+    says: `Hints, separated by commas, at most ${MOST_HINTS}, or \`*\` for all: each of these identities also gets files, in a directory of its name, encoded in the same way.`,
   },
   mode: {
     default: '0440 with an fsGroup, else 0444',
