@@ -172,7 +172,12 @@ const UNUSED: ReadonlyMap<string, string> = new Map([
     for (const app of ['order', 'payment'])
       await create(plane, '/api/v1/namespaces/payments/pods', {
         metadata: { name: app, labels: { tier: 'backend', app: `${app}-service`, own: app } },
-        spec: { serviceAccountName: `${app}-service`, nodeName: 'n1', containers },
+        spec: {
+          serviceAccountName: `${app}-service`,
+          nodeName: 'n1',
+          containers,
+          readinessGates: [{ conditionType: 'signet.dev/identity' }],
+        },
       });
     const token = await plane.serviceAccountToken({
       ...{ namespace: AGENTS, name: 'signet-agent', audience: 'signet-server' },
