@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { IMAGES } from '../rig/images.js';
+import { until } from '../support/until.js';
 import { isSkipped, rigTimeout } from '../rig/rig.js';
 import {
   AGENT_NAMESPACE,
