@@ -11,6 +11,7 @@ if (Number(process.versions.node.split('.')[0]) < 24) {
 }
 await import('../support/run-typescript.mjs');
 const { built } = await import('./cache.ts');
+const { nodeParts } = await import('./node-parts.ts');
 const { parts } = await import('./rig.ts');
 
 const wanted = process.argv.slice(2);
@@ -21,6 +22,11 @@ if (unknown.length > 0) {
 }
 for (const [name, part] of Object.entries(parts)) {
   if (wanted.length > 0 && !wanted.includes(name)) continue;
+  // A node cannot be started, so what only a node runs would be built for nothing.
+  if (wanted.length === 0 && name in nodeParts && process.getuid() !== 0) {
+    console.error(`rig: ${name} is left out: a cluster with a node needs root`);
+    continue;
+  }
   try {
     console.log(`${name}\t${await built(part)}`);
   } catch (error) {
