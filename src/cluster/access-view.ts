@@ -5,12 +5,10 @@ import { createPolicyCompiler, type NamedPolicy } from '../access/policy/policy-
 import type { PolicySet } from '../access/policy/policy-set.js';
 import type { IdentityName, PrincipalResolver } from '../access/policy/principals.js';
 import { labelsMatch } from '../access/policy/selector.js';
-import type { IdentityResource } from '../identity/registration/identity-rules.js';
-import { createRegistrationIndex } from '../identity/registration/registration-index.js';
 import type { Registration } from '../identity/registration/registration.js';
 import type { StoreChange, StoredObject, StoreReader } from '../store/store.js';
 import { readInventory } from './inventory.js';
-import { podFacts } from './pod-facts.js';
+import { readRegistrations } from './registrations.js';
 import type { TrustDomainSettings } from './trust-domain.js';
 
 /** Everything that a question about access is answered from. */
@@ -28,7 +26,7 @@ export interface RegistrationSource {
 export function readAccessView(
   store: StoreReader,
   settings: TrustDomainSettings,
-  registrations: RegistrationSource = computeRegistrations(store, settings),
+  registrations: RegistrationSource = readRegistrations(store, settings),
 ): AccessView {
   return createAccessReader(store, settings, registrations).view;
 }
@@ -153,22 +151,3 @@ function indexRegistrations(registrations: RegistrationSource): {
 }
 
 const identityKey = ({ kind, namespace, name }: IdentityName): string => `${kind} ${namespace}/${name}`;
-
-/** Who gets which identity, worked out anew: for those who have no server that keeps it. */
-function computeRegistrations(store: StoreReader, settings: TrustDomainSettings): RegistrationSource {
-  const index = createRegistrationIndex({
-    trustDomain: settings.name,
-    defaults: { x509TtlSeconds: settings.ttlSeconds.x509Svid, jwtTtlSeconds: settings.ttlSeconds.jwtSvid },
-    maxX509TtlSeconds: settings.ttlSeconds.authority,
-  });
-  // Selectors before pods, so that each pod is computed once.
-  for (const { metadata } of store.list('Namespace'))
-    index.applyNamespace(metadata.name, metadata.labels ?? {});
-  for (const kind of ['WorkloadIdentity', 'ClusterWorkloadIdentity'])
-    for (const object of store.list(kind)) index.applyIdentity(object as unknown as IdentityResource);
-  for (const object of store.list('Pod')) {
-    const facts = podFacts(object);
-    if (facts !== undefined) index.applyPod(facts);
-  }
-  return index;
-}

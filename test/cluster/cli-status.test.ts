@@ -134,6 +134,32 @@ interface Outcome {
     expect(status.stdout).not.toContain('\u001b');
   }, 60_000);
 
+  it('says which pods get which SPIFFE ID, and why one gets none', async () => {
+    await create(plane, '/apis/signet.dev/v1alpha1/clusterworkloadidentities', {
+      ...{ apiVersion: 'signet.dev/v1alpha1', kind: 'ClusterWorkloadIdentity', metadata: { name: 'on-a' } },
+      spec: { podSelector: { matchLabels: { listed: 'yes' } } },
+    });
+    for (const [name, labels] of Object.entries({ told: { listed: 'yes' }, other: {} }))
+      await create(plane, '/api/v1/namespaces/default/pods', {
+        metadata: { name, labels },
+        spec: { nodeName: 'a', containers: [{ name: 'main', image: 'x' }] },
+      });
+    const { code, stdout } = await signet('svid', 'list', '-n', 'default', '-o', 'json');
+    expect(code).toBe(0);
+    const { svids } = JSON.parse(stdout) as { readonly svids: readonly object[] };
+    expect(svids).toEqual([
+      {
+        ...{ namespace: 'default', pod: 'other', node: 'a' },
+        reason: expect.stringContaining('no identity selects') as unknown,
+      },
+      {
+        ...{ namespace: 'default', pod: 'told', node: 'a', x509TTL: '1h' },
+        spiffeID: 'spiffe://status.test/ns/default/sa/default',
+        identity: 'ClusterWorkloadIdentity on-a',
+      },
+    ]);
+  }, 60_000);
+
   it('says which right is missing', async () => {
     await create(plane, `/api/v1/namespaces/${SYSTEM}/serviceaccounts`, { metadata: { name: 'nobody' } });
     const kubeconfig = await plane.kubeconfigFor({ namespace: SYSTEM, name: 'nobody' });

@@ -47,6 +47,17 @@ describe('the commands', () => {
     expect(text.lines[1]).toContain(id);
   });
 
+  it('say which SPIFFE IDs the pods of a folder get', async () => {
+    const folder = scope.folder();
+    writeResources(folder, 'shop.yaml', [namespace('shop'), ...pod('front'), identity('front', {})]);
+    const args = ['svid', 'list', folder, '--trust-domain', 'shop.test'];
+    const text = await signet(scope, args, {});
+    expect(text.lines[0]).toMatch(/^NAMESPACE +POD +NODE +SPIFFE ID +IDENTITY +TTL$/);
+    expect(text.lines[1]).toMatch(
+      /^shop +front\S* +- +spiffe:\/\/shop\.test\/ns\/shop\/sa\/front +WorkloadIdentity shop\/front +1h$/,
+    );
+  });
+
   it('write an SVID to files that verify, the key readable by its owner alone even over an older file', async () => {
     const folder = scope.folder();
     const key = join(folder, 'svid.0.key');

@@ -11,6 +11,7 @@ import { first, socketOption, timeoutOption, withWorkloadApi } from '../endpoint
 import { readBundle, readCertificates } from '../files.js';
 import { EXIT, ExitWith, type CliIo } from '../io.js';
 import { answer, outputOption, time, type OutputFormat } from '../output.js';
+import { svidListCommand } from './svid-list.js';
 import { certificateText, summarise, summariseResponse, svidTable } from '../svid-text.js';
 
 interface FetchOptions {
@@ -26,7 +27,7 @@ interface VerifyOptions {
   readonly output: OutputFormat;
 }
 
-/** `signet svid fetch|watch|show|verify`. */
+/** `signet svid fetch|watch|show|verify|list`. */
 export function svidCommand(io: CliIo): Command {
   const svid = new Command('svid').description('Work with X.509-SVIDs.');
   svid
@@ -64,6 +65,7 @@ export function svidCommand(io: CliIo): Command {
     .option('--spiffe-id <id>', 'the SPIFFE ID that it must have')
     .addOption(outputOption())
     .action((file: string, options: VerifyOptions) => verifySvid(io, file, options));
+  svid.addCommand(svidListCommand(io));
   return svid;
 }
 
