@@ -215,48 +215,52 @@ async function startFront(
     return (body as { readonly spec: { readonly holderIdentity?: string } }).spec.holderIdentity ?? '';
   };
 
-  it('signs nothing but what is true, and everything that is', async () => {
-    await churn(3_000);
-    await settled();
+  it(
+    'signs nothing but what is true, and everything that is',
+    async () => {
+      await churn(3_000);
+      await settled();
 
-    // The leader is killed: signing goes on, and another one leads soon.
-    const leader = await leaderOf();
-    const led = replicas.find(({ process }) => process.stderr().includes('this replica leads'));
-    await led?.process.kill('SIGKILL');
-    const killedAt = performance.now();
-    const churning = churn(6_000);
-    await until('another replica leads', async () => {
-      const now = await leaderOf();
-      return now !== '' && now !== leader;
-    });
-    const leaderlessMs = performance.now() - killedAt;
-    await churning;
-    await settled();
-    expect(leaderlessMs).toBeLessThan(15_000);
+      // The leader is killed: signing goes on, and another one leads soon.
+      const leader = await leaderOf();
+      const led = replicas.find(({ process }) => process.stderr().includes('this replica leads'));
+      await led?.process.kill('SIGKILL');
+      const killedAt = performance.now();
+      const churning = churn(6_000);
+      await until('another replica leads', async () => {
+        const now = await leaderOf();
+        return now !== '' && now !== leader;
+      });
+      const leaderlessMs = performance.now() - killedAt;
+      await churning;
+      await settled();
+      expect(leaderlessMs).toBeLessThan(15_000);
 
-    // The API server is away: what agents hold stays; nothing can change, so nothing can be wrong.
-    const before = NODES.map((nodeName) => agents.get(nodeName)?.ids());
-    await plane.stopApiServer();
-    await pause(OUTAGE_S * 1000);
-    expect(NODES.map((nodeName) => agents.get(nodeName)?.ids())).toEqual(before);
-    await plane.startApiServer();
-    await churn(3_000);
-    await settled(60_000);
+      // The API server is away: what agents hold stays; nothing can change, so nothing can be wrong.
+      const before = NODES.map((nodeName) => agents.get(nodeName)?.ids());
+      await plane.stopApiServer();
+      await pause(OUTAGE_S * 1000);
+      expect(NODES.map((nodeName) => agents.get(nodeName)?.ids())).toEqual(before);
+      await plane.startApiServer();
+      await churn(3_000);
+      await settled(60_000);
 
-    await plane.killEtcd();
-    await pause(1_000);
-    await plane.startEtcd();
-    await until(
-      'the API server answers',
-      async () => (await plane.request('GET', '/readyz')).status === 200,
-      30_000,
-    );
-    await churn(3_000);
-    await settled(60_000);
+      await plane.killEtcd();
+      await pause(1_000);
+      await plane.startEtcd();
+      await until(
+        'the API server answers',
+        async () => (await plane.request('GET', '/readyz')).status === 200,
+        30_000,
+      );
+      await churn(3_000);
+      await settled(60_000);
 
-    expect(signed.length).toBeGreaterThan(100);
-    expect(signed.flatMap(untruth)).toEqual([]);
-  }, 240_000 + OUTAGE_S * 1000);
+      expect(signed.length).toBeGreaterThan(100);
+      expect(signed.flatMap(untruth)).toEqual([]);
+    },
+    240_000 + OUTAGE_S * 1000,
+  );
 
   it('refuses an agent the pods of other nodes, whichever replica it asks', async () => {
     const want = await wanted();
