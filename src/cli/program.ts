@@ -1,5 +1,4 @@
-import { Command, CommanderError } from 'commander';
-import { SignetError } from '../lib/errors.js';
+import type { Command } from 'commander';
 import { agentsCommand } from './commands/agents.js';
 import { bundleCommand } from './commands/bundle.js';
 import { caCommand } from './commands/ca.js';
@@ -16,7 +15,10 @@ import { statusCommand } from './commands/status.js';
 import { suggestCommand } from './commands/suggest.js';
 import { svidCommand } from './commands/svid.js';
 import { testCommand } from './commands/test.js';
-import { EXIT, ExitWith, type CliIo } from './io.js';
+import type { CliIo } from './io.js';
+import { commandShell } from './shell.js';
+
+export { runProgram } from './shell.js';
 
 const EXAMPLES = `
 Examples:
@@ -48,13 +50,6 @@ Exit codes: 0 done, 1 the answer is no (verification failed, files have problems
  * Use {@link runProgram} to run it.
  */
 export function buildProgram(io: CliIo, version: string, extra: readonly Command[] = []): Command {
-  const program = new Command('signet')
-    .description('Identities (SPIFFE SVIDs) and access policy for workloads.')
-    .version(version, '--version', 'print the version')
-    .helpCommand(true)
-    .showHelpAfterError('(run with --help to see what it takes)')
-    .configureOutput({ writeOut: (text) => io.stdout(text), writeErr: (text) => io.stderr(text) })
-    .addHelpText('after', EXAMPLES);
   const commands = [
     ...extra,
     svidCommand(io),
@@ -74,34 +69,5 @@ export function buildProgram(io: CliIo, version: string, extra: readonly Command
     agentsCommand(io),
     logsCommand(io),
   ];
-  for (const command of commands) program.addCommand(inherit(command, program));
-  return program;
-}
-
-/** Subcommands made elsewhere take over how the program writes and fails. */
-function inherit(command: Command, from: Command): Command {
-  command.copyInheritedSettings(from);
-  for (const child of command.commands) inherit(child, command);
-  return command;
-}
-
-/** Runs the program; resolves with the exit code. Never throws. */
-export async function runProgram(program: Command, argv: readonly string[], io: CliIo): Promise<number> {
-  throwInsteadOfExit(program);
-  try {
-    await program.parseAsync([...argv], { from: 'user' });
-    return EXIT.ok;
-  } catch (thrown) {
-    if (thrown instanceof ExitWith) return thrown.exitCode;
-    if (thrown instanceof CommanderError) return thrown.exitCode === 0 ? EXIT.ok : EXIT.usage;
-    if (io.signal.aborted) return EXIT.ok;
-    const error = SignetError.from(thrown);
-    io.stderr(`error: ${error.message} [${error.code}]\n`);
-    return EXIT.failed;
-  }
-}
-
-function throwInsteadOfExit(command: Command): void {
-  command.exitOverride();
-  for (const child of command.commands) throwInsteadOfExit(child);
+  return commandShell(io, version, commands).addHelpText('after', EXAMPLES);
 }

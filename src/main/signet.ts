@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs';
 import type { CliIo } from '../cli/io.js';
-import { buildProgram, runProgram } from '../cli/program.js';
+import { runProgram } from '../cli/shell.js';
 import { systemClock } from '../lib/clock.js';
-import { servingCommands } from './commands.js';
+import { programFor } from './program.js';
 
 /** The program `signet`: wires the command line to this process. */
 async function main(): Promise<void> {
@@ -24,11 +24,8 @@ async function main(): Promise<void> {
   };
   const packageFile = new URL('../../package.json', import.meta.url);
   const { version } = JSON.parse(readFileSync(packageFile, 'utf8')) as { version: string };
-  process.exitCode = await runProgram(
-    buildProgram(io, version, servingCommands(io, version)),
-    process.argv.slice(2),
-    io,
-  );
+  const argv = process.argv.slice(2);
+  process.exitCode = await runProgram(await programFor(argv, io, version), argv, io);
   // Idle sockets of a client must not hold the process; what was to be written is written by now or on its way.
   const flushed = new Promise<void>((resolve) => process.stdout.write('', () => resolve()));
   await flushed;

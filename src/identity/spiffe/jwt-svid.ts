@@ -1,5 +1,4 @@
 import type { JWK } from 'jose';
-import { compactVerify, errors } from 'jose';
 import { SignetError } from '../../lib/errors.js';
 import type { TrustBundle } from './bundle.js';
 import type { SpiffeId } from './id.js';
@@ -103,6 +102,8 @@ async function verifySignature(options: JwtSvidVerification, header: Header, id:
       `the bundle of trust domain "${id.trustDomain}" has no key with the token's key ID`,
     );
   }
+  // Most agents never verify a token, and it is large.
+  const { compactVerify, errors } = await import('jose');
   try {
     await compactVerify(options.token, authority.jwk as JWK, { algorithms: [alg] });
   } catch (cause) {

@@ -1,7 +1,5 @@
 import { readFile } from 'node:fs/promises';
 import type { IncomingMessage } from 'node:http';
-import { request as httpRequest } from 'node:http';
-import { request as httpsRequest } from 'node:https';
 
 /** Whom TLS trusts instead of the system's authorities: PEM, or a file of it that is read anew each time. */
 export type TrustAnchors =
@@ -42,7 +40,8 @@ export const fetchDocument: FetchDocument = async (url, options) => {
 
 async function open(url: string, { signal, trust }: FetchOptions): Promise<IncomingMessage> {
   const ca = trust?.kind === 'file' ? await readFile(trust.path, { encoding: 'utf8', signal }) : trust?.pem;
-  const request = new URL(url).protocol === 'https:' ? httpsRequest : httpRequest;
+  // Loaded when first used: most agents have no token issuer whose keys are fetched.
+  const { request } = await (new URL(url).protocol === 'https:' ? import('node:https') : import('node:http'));
   return new Promise((resolve, reject) => {
     const sent = request(url, {
       agent: false,

@@ -1,4 +1,6 @@
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type * as Http from 'node:http';
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import { createRequire } from 'node:module';
 import type { Socket } from 'node:net';
 import type { Clock } from '../../lib/clock.js';
 import { SignetError } from '../../lib/errors.js';
@@ -24,6 +26,9 @@ import {
   type ListenTlsOptions,
 } from './listener.js';
 import { routesAt, segmentsOf, type HttpAnswer, type HttpRoute } from './route.js';
+
+// `import` of this module evaluates everything that it exports, a client of WebSockets with all of fetch included: 4 MB.
+const { createServer } = createRequire(import.meta.url)('node:http') as typeof Http;
 
 export interface HttpServerOptions {
   readonly routes: readonly HttpRoute[];
