@@ -7,6 +7,7 @@ import { createTokenValidator } from '../identity/tokens/validator.js';
 import { fetchDocument } from '../identity/tokens/fetch-document.js';
 import type { TrustBundle } from '../identity/spiffe/bundle.js';
 import type { RegistrationSource } from '../cluster/access-view.js';
+import { followRevokedTokens } from '../cluster/revoked-tokens.js';
 import type { TrustDomainSettings } from '../cluster/trust-domain.js';
 import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
@@ -41,9 +42,11 @@ export function openAuthorization(parts: AuthorizationParts): {
   readonly close: () => void;
 } {
   const { clock, random, logger, bundleOf, agent } = parts;
+  const revoked = followRevokedTokens(parts.store, clock);
   const validator = createTokenValidator({
     issuers: readIssuers(parts.settings.tokenIssuers),
     ...{ clock, random, logger, fetch: fetchDocument, bundles: bundleOf },
+    revoked: revoked.reason,
     onKeys: () => published.set(validator.published()),
   });
   // Envoys get the keys from here, so they fetch none and are no wiser or less wise than the validator.
@@ -63,6 +66,7 @@ export function openAuthorization(parts: AuthorizationParts): {
     close() {
       views.close();
       validator.close();
+      revoked.close();
     },
   };
 }

@@ -14,6 +14,8 @@ import { linuxPeerCredentials } from '../rpc/peer/linux.js';
 import { createRpcServer, type RpcServer } from '../rpc/server.js';
 import { adminService } from '../rpc/services.js';
 import { adminHandlers } from '../server/admin.js';
+import { openRevocationBook } from '../server/controllers/revocation/book.js';
+import { trustedRegistrations } from '../server/controllers/revocation/trusted-registrations.js';
 import { createFederation } from '../server/federation.js';
 import { createNodeApi } from '../server/node-api.js';
 import { podFacts } from '../cluster/pod-facts.js';
@@ -220,9 +222,14 @@ function composeIdentity(
     clock,
     logger,
   });
+  const revocations = openRevocationBook(store, clock);
+  const registrations = trustedRegistrations(controller.registrations, revocations.inForce, (uid) =>
+    index.forPod(uid),
+  );
   const api = createNodeApi({
-    registrations: controller.registrations,
-    signing: createSigningService({ ca, registrations: controller.registrations, logger }),
+    registrations,
+    signing: createSigningService({ ca, registrations, logger }),
+    revokedSerials: revocations.serials,
     ca,
     federation: federation.bundles,
     nodeName: NODE_NAME,
@@ -242,7 +249,7 @@ function composeIdentity(
       : federation.bundles.value.find(({ trustDomain }) => trustDomain === name);
   let own: Promise<OwnIdentity> | undefined;
   return {
-    registrations: controller.registrations,
+    registrations,
     index,
     agent,
     bundleOf,
@@ -261,6 +268,7 @@ function composeIdentity(
       await own?.then((identity) => identity.close()).catch(() => undefined);
       await federation.close();
       await controller.close();
+      revocations.close();
     },
   };
 }

@@ -116,4 +116,39 @@ describe('the decisions of an agent in a cluster', () => {
     expect(await decide(token)).toBe(false);
     access.close();
   });
+
+  it('refuse a token from the instant that its Revocation comes to the one that it ends, whatever it was before', async () => {
+    const { take, decide, clock, access } = await start();
+    const issuer = 'https://login.test';
+    const key = makeTokenKey('k1');
+    const sign = (claims: object): string =>
+      signToken(key, {
+        ...{ iss: issuer, aud: 'shop', iat: clock.now() / 1000, exp: clock.now() / 1000 + 600, ...claims },
+      });
+    const [ann, bob] = [sign({ sub: 'ann', jti: '1' }), sign({ sub: 'bob', jti: '2' })];
+    const jwks = JSON.stringify({ keys: [key.jwk] });
+    const tokenIssuers = [{ issuer, audiences: ['shop'], jwks }];
+    take([trustDomain({ tokenIssuers }), pod, open({ token: { issuers: [issuer] } })], [], true);
+    expect([await decide(ann), await decide(bob)]).toEqual([true, true]);
+    const until = new Date(clock.now() + 60_000).toISOString();
+    const spec = { subject: { user: { issuer, subject: 'ann' } }, reason: 'gone', until };
+    take([item('Revocation', 'ann', undefined, { spec })]);
+    expect([await decide(ann), await decide(bob)]).toEqual([false, true]);
+    // It holds over another TrustDomain, too.
+    take([trustDomain({ tokenIssuers, defaultAction: 'Deny' })]);
+    expect([await decide(ann), await decide(bob)]).toEqual([false, true]);
+    await clock.advance(59_999);
+    expect(await decide(ann)).toBe(false);
+    await clock.advance(1);
+    expect(await decide(ann)).toBe(true);
+    take([
+      item('Revocation', 'bob', undefined, {
+        spec: { subject: { token: { issuer, id: '2' } }, reason: 'x' },
+      }),
+    ]);
+    expect(await decide(bob)).toBe(false);
+    take([], ['Revocation/bob']);
+    expect(await decide(bob)).toBe(true);
+    access.close();
+  });
 });

@@ -4,6 +4,7 @@ import { createAuthorization, type Authorization } from '../agent/authorization/
 import type { Tokens } from '../agent/authorization/token.js';
 import type { WatchedAuthorizationViews } from '../agent/authorization/view.js';
 import { extensionConfigHandlers, type ExtensionConfigHandlers } from '../agent/xds/extension-configs.js';
+import { followRevokedTokens } from '../cluster/revoked-tokens.js';
 import { findTrustDomain, trustDomainSettings, type TrustDomainSettings } from '../cluster/trust-domain.js';
 import { fetchDocument } from '../identity/tokens/fetch-document.js';
 import { createTokenValidator, type TokenResult, type TokenValidator } from '../identity/tokens/validator.js';
@@ -51,6 +52,7 @@ export function openNodeAuthorization(parts: NodeAuthorizationParts): NodeAuthor
   const logger = parts.logger.child({ component: 'authorization' });
   const listeners = new Set<() => void>();
   const issuers = new WatchedValue<ReturnType<TokenValidator['published']>>([]);
+  const revoked = followRevokedTokens(policies, clock);
   let term: Term | undefined;
   let looked = false;
 
@@ -61,6 +63,7 @@ export function openNodeAuthorization(parts: NodeAuthorizationParts): NodeAuthor
     const validator = createTokenValidator({
       issuers: readIssuers(settings.tokenIssuers),
       ...{ clock, random, logger, fetch: fetchDocument, bundles: (name) => agent.bundleOf(name) },
+      revoked: revoked.reason,
       onKeys: () => issuers.set(validator.published()),
     });
     const views = followAccess({
@@ -123,6 +126,7 @@ export function openNodeAuthorization(parts: NodeAuthorizationParts): NodeAuthor
     }),
     close() {
       unsubscribe();
+      revoked.close();
       term?.close();
       term = undefined;
     },

@@ -46,7 +46,7 @@ const REVOCATIONS = '/apis/signet.dev/v1alpha1/revocations';
     );
 
   it(
-    'are told in their statuses: in force, over, or nothing that is enforced',
+    'are told in their statuses: in force, over, or of an issuer whose tokens are not taken',
     async () => {
       server = startClusterServer(plane, 'a');
       await server.ready;
@@ -60,7 +60,12 @@ const REVOCATIONS = '/apis/signet.dev/v1alpha1/revocations';
       await revoke('token', { token: { issuer: 'https://idp.example', id: 'x' } });
       expect((await untilSaid('id', 'InForce')).effectiveFrom).toMatch(/Z$/);
       expect((await untilSaid('old', 'Over')).effectiveFrom).toBeUndefined();
-      await untilSaid('token', 'NotEnforced');
+      await untilSaid('token', 'UnknownIssuer');
+      const issuers = { tokenIssuers: [{ issuer: 'https://idp.example', audiences: ['shop'] }] };
+      await plane.request('PATCH', '/apis/signet.dev/v1alpha1/trustdomains/main', { spec: issuers });
+      expect((await untilSaid('token', 'InForce')).conditions?.[0]?.message).toContain(
+        'agents refuse the token',
+      );
       expect((await untilSaid('soon', 'Over')).effectiveFrom).toBeDefined();
     },
     LONG,
@@ -80,6 +85,13 @@ const REVOCATIONS = '/apis/signet.dev/v1alpha1/revocations';
           last = new X509Certificate(leaf ?? new Uint8Array()).serialNumber.toLowerCase();
         },
       });
+      const told: string[] = [];
+      const stop = new AbortController();
+      const follow = async (): Promise<void> => {
+        for await (const { upserts } of holder.api.policies?.([], stop.signal) ?? [])
+          told.push(...upserts.map(({ key }) => key));
+      };
+      const following = follow().catch(() => undefined);
       try {
         const serial = (): string | undefined => (holder.ids().length === 0 ? undefined : last);
         const first = await until('it has an SVID', serial);
@@ -95,6 +107,10 @@ const REVOCATIONS = '/apis/signet.dev/v1alpha1/revocations';
           await holder.api.signX509([{ registrationId: `${uid}/shop/web`, csr: new Uint8Array() }]),
         ).toEqual([expect.objectContaining({ ok: false, code: 'RegistrationNotFound' })]);
         await plane.request('DELETE', `${REVOCATIONS}/pod`);
+        // Of tokens it is told all Revocations, of SVIDs none.
+        await revoke('session', { session: { issuer: 'https://idp.example', id: 'x' } });
+        await until('it is told', () => told.includes('Revocation/session'));
+        expect(told).not.toContain('Revocation/serial');
         const third = await until('it has one again', serial);
         expect(new Set([first, second, third]).size).toBe(3);
         await revoke('agent', { spiffeID: 'spiffe://cluster.test/signet/agent/n1' });
@@ -103,6 +119,8 @@ const REVOCATIONS = '/apis/signet.dev/v1alpha1/revocations';
           return /revoked by Revocation agent/.test(refusal ?? '');
         });
       } finally {
+        stop.abort();
+        await following;
         await holder.stop();
       }
     },

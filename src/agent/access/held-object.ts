@@ -30,6 +30,7 @@ const KINDS: readonly string[] = [
   'AccessPolicy',
   'ClusterAccessPolicy',
   'AccessRole',
+  'Revocation',
   'Namespace',
   'Pod',
   'WorkloadIdentity',

@@ -2,6 +2,7 @@ import type { LabelRequirement } from '../../access/policy/model.js';
 import { ProblemReport } from '../../access/policy/read.js';
 import { labelsMatch, readSelector } from '../../access/policy/selector.js';
 import { podFacts } from '../../cluster/pod-facts.js';
+import { isOfTokens } from '../../cluster/revoked-tokens.js';
 import type { RegistrationIndex } from '../../identity/registration/registration-index.js';
 import type { PolicyItem } from '../../rpc/node-api.js';
 import type { StoredObject, StoreReader } from '../../store/store.js';
@@ -12,9 +13,19 @@ import { selectorOf, TOPIC, topicsOfSource } from './topics.js';
 
 /** The API server puts this label on every namespace. */
 const NAME_LABEL = 'kubernetes.io/metadata.name';
-/** Kinds of which every node gets all objects. */
-export const EVERYWHERE: readonly string[] = ['TrustDomain', 'ClusterAccessPolicy', 'AccessRole'];
+/** Kinds of which every node gets all objects that {@link isSent} does not leave out. */
+export const EVERYWHERE: readonly string[] = [
+  'TrustDomain',
+  'ClusterAccessPolicy',
+  'AccessRole',
+  'Revocation',
+];
 export const IDENTITIES: readonly string[] = ['WorkloadIdentity', 'ClusterWorkloadIdentity'];
+
+/** Revocations of SVIDs are enforced by the server; agents hold those of tokens, which they themselves validate. */
+export function isSent(object: StoredObject): boolean {
+  return object.kind !== 'Revocation' || isOfTokens(object);
+}
 
 /** What there is to send, by topic and by key, as it is now. */
 export class Catalogue {
@@ -56,7 +67,9 @@ export class Catalogue {
     const [kind, name] = split(topic);
     switch (kind) {
       case TOPIC.everywhere:
-        return EVERYWHERE.flatMap((each) => this.#store.list(each)).map(keyOf);
+        return EVERYWHERE.flatMap((each) => this.#store.list(each))
+          .filter(isSent)
+          .map(keyOf);
       case 'node':
         return [...this.pods.pods(name)].map((key) => `Pod/${key}`);
       case 'namespace':
@@ -108,7 +121,7 @@ export class Catalogue {
       return source === undefined ? undefined : sourceItem(name, source);
     }
     const object = this.#store.get(kind, name);
-    if (object === undefined) return undefined;
+    if (object === undefined || !isSent(object)) return undefined;
     if (kind === 'Namespace') return namespaceItem(name, labelsOf(object));
     if (IDENTITIES.includes(kind)) return identityItem(object, this.#whoHolds().urisOf(key));
     if (kind !== 'Pod') return objectItem(object);

@@ -5,7 +5,7 @@ import type { Watched } from '../../lib/watched.js';
 import type { HeldPolicyItem, PolicyItem, PolicyUpdate } from '../../rpc/node-api.js';
 import type { StoreChange, StoredObject, StoreReader } from '../../store/store.js';
 import type { StateSource } from '../state-stream.js';
-import { Catalogue, EVERYWHERE, IDENTITIES } from './catalogue.js';
+import { Catalogue, EVERYWHERE, IDENTITIES, isSent } from './catalogue.js';
 import type { HolderChanges } from './holders.js';
 import { keyOf, objectItem, podItem } from './items.js';
 import { needsOf } from './needs.js';
@@ -162,10 +162,10 @@ class Feed implements PolicyFeed, ReaderFeed {
       // What it gives out is told by the registrations.
       if (before === undefined || after === undefined)
         this.#touch(`${kind}/${key}`, [TOPIC.identity(`${kind}/${key}`)]);
-    } else if (kind === 'AccessPolicy' || EVERYWHERE.includes(kind)) this.#object(before, after);
+    } else if (kind === 'AccessPolicy' || EVERYWHERE.includes(kind)) this.#object(sent(before), sent(after));
   }
 
-  /** A policy, a role or the TrustDomain. */
+  /** An object that nodes are sent as it is. */
   #object(before: StoredObject | undefined, after: StoredObject | undefined): void {
     const object = after ?? before;
     if (object === undefined) return;
@@ -257,6 +257,9 @@ function nameOf(
 
 const topicsOf = (node: string | undefined): readonly string[] =>
   node === undefined ? [] : [TOPIC.node(node)];
+
+const sent = (object: StoredObject | undefined): StoredObject | undefined =>
+  object !== undefined && isSent(object) ? object : undefined;
 
 /** Whether two states of a pod are one as a target: most changes of pods are of their status. */
 function isSamePod(before: StoredObject | undefined, after: StoredObject | undefined): boolean {

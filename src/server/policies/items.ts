@@ -8,7 +8,7 @@ type Fields = Readonly<Record<string, unknown>>;
 
 const made = new WeakMap<StoredObject, PolicyItem>();
 
-/** A policy, a role or the TrustDomain, as agents are sent it. Made once for each object, so that it is one for all agents. */
+/** A policy, a role, a Revocation or the TrustDomain, as agents are sent it. Made once for each object, so that it is one for all agents. */
 export function objectItem(object: StoredObject): PolicyItem {
   const known = made.get(object);
   if (known !== undefined) return known;

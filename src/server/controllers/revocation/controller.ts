@@ -3,6 +3,7 @@ import type { Clock } from '../../../lib/clock.js';
 import { SignetError } from '../../../lib/errors.js';
 import type { Logger } from '../../../lib/logger.js';
 import type { Random } from '../../../lib/random.js';
+import type { TrustDomain } from '../../../resources/identity.js';
 import type { Revocation, RevocationStatus } from '../../../resources/revocation.js';
 import type { Store } from '../../../store/store.js';
 import { rfc3339 } from '../../identity-status.js';
@@ -21,6 +22,7 @@ export interface RevocationControllerOptions {
 }
 
 const KIND = 'Revocation';
+const TRUST_DOMAIN = 'TrustDomain';
 
 interface Verdict {
   readonly ok: boolean;
@@ -55,19 +57,24 @@ export function createRevocationController(options: RevocationControllerOptions)
   };
 
   const controller = createController({ ...options, name: 'revocations', reconcile, concurrency: 1 });
+  const enqueueAll = (): void => {
+    for (const { metadata } of store.list(KIND)) controller.enqueue(metadata.name);
+  };
   const unsubscribe = store.subscribe((changes) => {
+    // It says which token issuers there are.
+    if (changes.some(({ kind }) => kind === TRUST_DOMAIN)) enqueueAll();
     for (const { kind, key, after } of changes)
       if (kind === KIND && after !== undefined) controller.enqueue(key);
   });
-  for (const { metadata } of store.list(KIND)) controller.enqueue(metadata.name);
+  enqueueAll();
   return { controller, close: unsubscribe };
 }
 
 async function enforce(
   { spec }: Revocation,
-  { ca }: Pick<RevocationControllerOptions, 'ca'>,
+  { ca, store }: Pick<RevocationControllerOptions, 'ca' | 'store'>,
 ): Promise<Verdict> {
-  const { spiffeID, pod, serialNumber, authorityID } = spec.subject;
+  const { spiffeID, pod, serialNumber, authorityID, token, user, session } = spec.subject;
   const inForce = (message: string): Verdict => ({ ok: true, reason: 'InForce', message });
   if (spiffeID !== undefined)
     return inForce(`nothing is signed for ${spiffeID}, and agents drop what they hold`);
@@ -78,10 +85,25 @@ async function enforce(
   if (serialNumber !== undefined)
     return inForce('the agent that holds the SVID drops it, and has another one signed');
   if (authorityID !== undefined) return revokeAuthority(authorityID, ca);
+  return tokenVerdict((token ?? user ?? session)?.issuer ?? '', store);
+}
+
+/** Agents refuse tokens by this wherever they validate them, which is of the issuers that the TrustDomain names. */
+function tokenVerdict(issuer: string, store: Store): Verdict {
+  const known = (store.list(TRUST_DOMAIN) as readonly TrustDomain[])
+    .flatMap(({ spec }) => spec.tokenIssuers ?? [])
+    .map(({ issuer: iss, trustDomain }) => iss ?? `spiffe://${trustDomain ?? ''}`);
+  if (!known.includes(issuer))
+    return {
+      ok: false,
+      reason: 'UnknownIssuer',
+      message: `the TrustDomain has no token issuer "${issuer}", so no token is taken for one of it; write it as spec.tokenIssuers does`,
+    };
   return {
-    ok: false,
-    reason: 'NotEnforced',
-    message: 'tokens, users and sessions are not revoked by this version; revoke them at their issuer',
+    ok: true,
+    reason: 'InForce',
+    message:
+      'agents refuse the token in their decisions; meshes, and Envoys with filters, that verify tokens by themselves are not told: revoke it at its issuer, too',
   };
 }
 

@@ -1,0 +1,86 @@
+import { describe, expect, it } from '@jest/globals';
+import { FakeClock } from '../../../../test/support/fake-clock.js';
+import { MemoryStore } from '../../../../test/support/memory-store.js';
+import { silentLogger } from '../../../lib/logger.js';
+import { systemRandom } from '../../../lib/random.js';
+import type { RevocationStatus, RevokedSubject } from '../../../resources/revocation.js';
+import type { StoredObject } from '../../../store/store.js';
+import { createRevocationController } from './controller.js';
+
+const object = (kind: string, name: string, spec: object): StoredObject => ({
+  ...{ apiVersion: 'signet.dev/v1alpha1', kind, spec },
+  metadata: { name, uid: `${kind}-${name}`, generation: 1 },
+});
+
+function world() {
+  const clock = new FakeClock();
+  const store = new MemoryStore();
+  const unused = (): never => {
+    throw new Error('no authority is asked for');
+  };
+  const { controller, close } = createRevocationController({
+    ...{ store, clock, random: systemRandom, logger: silentLogger },
+    ca: { authorities: unused, rotate: unused, taint: unused, revoke: unused },
+  });
+  const stop = new AbortController();
+  const running = controller.run(stop.signal);
+  const trustDomain = (tokenIssuers: readonly object[]): void =>
+    store.put(object('TrustDomain', 'main', { name: 'example.org', tokenIssuers }));
+  return {
+    ...{ clock, store, trustDomain },
+    revoke: (name: string, subject: RevokedSubject, until?: string) =>
+      store.put(object('Revocation', name, { subject, reason: 'stolen', until })),
+    async said(name: string): Promise<string | undefined> {
+      await clock.advance(1_000);
+      const [ready] = (store.status('Revocation', name) as RevocationStatus).conditions ?? [];
+      return `${ready?.status} ${ready?.reason}: ${ready?.message}`;
+    },
+    async end() {
+      close();
+      stop.abort();
+      await running;
+    },
+  };
+}
+
+const issuer = 'https://login.test/';
+
+describe('the status of a Revocation of tokens', () => {
+  it.each<RevokedSubject>([
+    { token: { issuer, id: 'x' } },
+    { user: { issuer, subject: 'ann' } },
+    { session: { issuer, id: 'x' } },
+  ])('says of $# that agents enforce it, and who does not', async (subject) => {
+    const { trustDomain, revoke, said, end } = world();
+    trustDomain([{ issuer, audiences: ['a'] }]);
+    revoke('r', subject);
+    expect(await said('r')).toMatch(/^True InForce: agents refuse .* are not told/);
+    await end();
+  });
+
+  it('says when no token of the issuer is taken at all, and changes with the TrustDomain', async () => {
+    const { trustDomain, revoke, said, end } = world();
+    revoke('iss', { user: { issuer, subject: 'ann' } });
+    revoke('ours', { user: { issuer: 'spiffe://example.org', subject: 'spiffe://example.org/x' } });
+    expect(await said('iss')).toContain(
+      `False UnknownIssuer: the TrustDomain has no token issuer "${issuer}"`,
+    );
+    trustDomain([{ issuer, audiences: ['a'] }]);
+    expect(await said('iss')).toContain('True InForce');
+    expect(await said('ours')).toContain('False UnknownIssuer');
+    trustDomain([{ trustDomain: 'example.org', audiences: ['a'] }]);
+    expect(await said('iss')).toContain('False UnknownIssuer');
+    expect(await said('ours')).toContain('True InForce');
+    await end();
+  });
+
+  it('says that it is over at its end', async () => {
+    const { clock, trustDomain, revoke, said, end } = world();
+    trustDomain([{ issuer, audiences: ['a'] }]);
+    revoke('r', { token: { issuer, id: 'x' } }, new Date(clock.now() + 10_000).toISOString());
+    expect(await said('r')).toContain('True InForce');
+    await clock.advance(9_000);
+    expect(await said('r')).toContain('False Over');
+    await end();
+  });
+});
