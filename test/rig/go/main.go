@@ -35,6 +35,7 @@ var commands = map[string]command{
 	"jwt watch-bundles": {"each set of JWT bundles as it comes", jwtWatchBundles},
 	"tls server":        {"an mTLS echo server on loopback", tlsServer},
 	"tls client":        {"calls an mTLS echo server once for each line of stdin", tlsClient},
+	"keep":              {"holds an X509Source, serves and calls mTLS until it is stopped, and says what went wrong", keepRunning},
 	"verify-cert":       {"verifies a PEM chain against a PEM bundle with crypto/x509 and with go-spiffe", verifyCert},
 	"load":              {"fetches the first X.509-SVID over and over, many at a time", load},
 	"flood":             {"opens many connections and leaves them until stdin ends", flood},

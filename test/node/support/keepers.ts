@@ -1,0 +1,162 @@
+/** Pods that hold an X509Source of go-spiffe all the while, call one another over mTLS, and say what went wrong (test/rig/go, `keep`). */
+import { setTimeout as pause } from 'node:timers/promises';
+import { IMAGES } from '../../rig/images.js';
+import { until } from '../../support/until.js';
+import type { NodeWorld } from './world.js';
+
+const PORT = 7443;
+const APP = 'keeper';
+
+interface KeepersWanted {
+  readonly pods: number;
+  /** How often each pod looks at its SVID and calls another pod; it calls nobody unless `calls`. */
+  readonly everyMs: number;
+  readonly calls: boolean;
+}
+
+/** One line of what a pod says. */
+export interface KeeperLine {
+  readonly pod: string;
+  /** Unix time in nanoseconds. */
+  readonly at: number;
+  readonly first?: string;
+  /** Of the first SVID, in ms: since the program began, and since its process was made. */
+  readonly sinceBegan?: number;
+  readonly sinceMade?: number;
+  readonly watchErrors?: number;
+  readonly watchError?: string;
+  /** For how long a pod had no stream, in ms. */
+  readonly outage?: number;
+  readonly failed?: string;
+  readonly invalid?: string;
+  readonly error?: string;
+  /** Key id of the authority that its SVID comes from. */
+  readonly authority?: string;
+  readonly calls?: number;
+  readonly updates?: number;
+  /** Whether the pod has a stream. */
+  readonly open?: boolean;
+}
+
+/** Who the pods are, and the service that leads to any of them. Apply it before the pods. */
+export async function prepareKeepers(world: NodeWorld): Promise<void> {
+  await world.apply(
+    { apiVersion: 'v1', kind: 'ServiceAccount', metadata: { name: APP, namespace: 'default' } },
+    {
+      apiVersion: 'signet.dev/v1alpha1',
+      kind: 'WorkloadIdentity',
+      metadata: { name: APP, namespace: 'default' },
+      spec: {
+        podSelector: { matchLabels: { app: APP } },
+        spiffeIDTemplate:
+          'spiffe://{{ .TrustDomain }}/ns/{{ .Namespace }}/sa/{{ .ServiceAccount }}/pod/{{ .PodName }}',
+      },
+    },
+    {
+      apiVersion: 'v1',
+      kind: 'Service',
+      metadata: { name: APP, namespace: 'default' },
+      // A kubelet that restarts holds its pods for not ready for a while; they are there all the same.
+      spec: { selector: { app: APP }, ports: [{ port: PORT }], publishNotReadyAddresses: true },
+    },
+  );
+}
+
+/** Starts the pods, all together, and waits until each has said what its first SVID is. */
+export async function startKeepers(world: NodeWorld, wanted: KeepersWanted): Promise<void> {
+  const call = wanted.calls ? ['-call', `${APP}:${PORT}`] : [];
+  const args = [
+    'keep',
+    '-socket',
+    '/run/spiffe/api.sock',
+    '-serve',
+    `:${PORT}`,
+    '-every',
+    `${wanted.everyMs}ms`,
+  ];
+  const container = {
+    name: 'main',
+    image: IMAGES.spiffeClient,
+    args: [...args, ...call],
+    volumeMounts: [{ name: 'spiffe', mountPath: '/run/spiffe', readOnly: true }],
+  };
+  const spec = {
+    serviceAccountName: APP,
+    automountServiceAccountToken: false,
+    terminationGracePeriodSeconds: 1,
+    securityContext: { runAsNonRoot: true, runAsUser: 1000 },
+    containers: [container],
+    volumes: [{ name: 'spiffe', csi: { driver: 'csi.signet.dev', readOnly: true } }],
+  };
+  const labels = { app: APP };
+  await world.apply({
+    apiVersion: 'apps/v1',
+    kind: 'Deployment',
+    metadata: { name: APP, namespace: 'default' },
+    spec: {
+      replicas: wanted.pods,
+      selector: { matchLabels: labels },
+      template: { metadata: { labels }, spec },
+    },
+  });
+  // The logs of all pods are much to ask for: not before all of them run.
+  const isUp = async (): Promise<boolean> => {
+    await pause(250);
+    const { body } = await world.cluster.request(
+      'GET',
+      `/apis/apps/v1/namespaces/default/deployments/${APP}`,
+    );
+    if ((body as { status: { readyReplicas?: number } }).status.readyReplicas !== wanted.pods) return false;
+    const pods = (await linesOf(world)).filter((line) => line.first !== undefined).map(({ pod }) => pod);
+    return new Set(pods).size === wanted.pods;
+  };
+  try {
+    await until(`${wanted.pods} pods with SVIDs`, isUp, 180_000);
+  } catch (error) {
+    throw new Error(`${String(error)}\n${await world.report()}`, { cause: error });
+  }
+}
+
+/** Takes them away, and waits until they are gone. */
+export async function stopKeepers(world: NodeWorld): Promise<void> {
+  await world.kubectl('delete', 'deployment', APP, '--cascade=foreground', '--timeout=120s');
+}
+
+/** What all pods have said, or only what they said since a time (ms since the Unix epoch). */
+export async function linesOf(world: NodeWorld, since = 0): Promise<readonly KeeperLine[]> {
+  const after = since === 0 ? [] : [`--since-time=${new Date(since - 1000).toISOString()}`];
+  const wanted = [
+    'logs',
+    `--selector=app=${APP}`,
+    '--prefix',
+    '--tail=-1',
+    '--max-log-requests=200',
+    ...after,
+  ];
+  const { stdout } = await world.cluster.kubectl(wanted);
+  return stdout
+    .split('\n')
+    .map((line) => /^\[pod\/([^/]+)\/main\] (\{.*\})$/.exec(line))
+    .filter((match) => match !== null)
+    .map(([, pod = '', json = '']) => ({ ...(JSON.parse(json) as Omit<KeeperLine, 'pod'>), pod }))
+    .filter((line) => line.at >= since * 1e6);
+}
+
+/** What the agent's process has used. */
+interface AgentUsage {
+  readonly pid: number;
+  readonly rssMb: number;
+  readonly cpuMs: number;
+}
+
+/** Of the newest agent. Its process id is that on the node. */
+export async function agentUsage(world: NodeWorld): Promise<AgentUsage> {
+  const script = `pid=$(pgrep -n -f '[a]gent --server=') && echo "$pid" && cat "/proc/$pid/stat" && grep VmRSS "/proc/$pid/status"`;
+  const { code, stdout, stderr } = await world.cluster.enter('sh', '-c', script);
+  const [pid = '', stat = '', memory = ''] = stdout.split('\n');
+  if (code !== 0) throw new Error(`no agent is found: ${stderr}`);
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  // Fields 14 and 15 of proc_pid_stat(5), in hundredths of a second; the first here is the third.
+  const cpuMs = (Number(fields[11]) + Number(fields[12])) * 10;
+  return { pid: Number(pid), cpuMs, rssMb: Number(/\d+/.exec(memory)?.[0]) / 1024 };
+}
