@@ -22,7 +22,9 @@ export const IMAGES = {
 export function writeProgramImage(file: string, name: string, program: string): void {
   const path = program.slice(program.lastIndexOf('/') + 1);
   const entries = [...baseEntries(), ...libraryEntries([program]), { path, mode: 0o755, source: program }];
-  writeImage(file, { name, architecture: architecture(), config: { Entrypoint: [`/${path}`] }, entries });
+  // Who says `envoy` as the command, as injected side-cars do, is to find it.
+  const config = { Entrypoint: [`/${path}`], Env: ['PATH=/'] };
+  writeImage(file, { name, architecture: architecture(), config, entries });
 }
 
 /** A shell and its tools; sleeps unless told what to do. */
