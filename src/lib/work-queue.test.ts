@@ -75,7 +75,12 @@ function finish(
   queue.done(key);
   model.working.delete(key);
   // What has come meanwhile is heard of at once, so nothing is due later.
-  if (model.dirty.has(key)) model.due.delete(key);
+  const meanwhile = model.dirty.get(key);
+  if (meanwhile === undefined) return;
+  model.due.delete(key);
+  // It takes its place when its work has ended: after what came while it waited for that.
+  model.dirty.delete(key);
+  model.dirty.set(key, meanwhile);
 }
 
 describe('a work queue', () => {
