@@ -127,6 +127,11 @@ describe('admitObject', () => {
     ],
     [
       'WorkloadIdentity',
+      'dnsNameTemplates: ["db.{{ .Namespace }}.svc", db.bank.svc]',
+      'spec.dnsNameTemplates[1]: "db.bank.svc" lies outside namespace "default": a WorkloadIdentity names workloads of its own namespace only; end it with ".{{ .Namespace }}.svc" or ".{{ .Namespace }}.svc.cluster.local", or let a cluster admin write a ClusterWorkloadIdentity',
+    ],
+    [
+      'WorkloadIdentity',
       'federatesWith: [Partner]',
       'spec.federatesWith[0]: "Partner" is not right here; write the name alone, in lower case: "example.org"',
     ],

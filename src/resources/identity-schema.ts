@@ -249,7 +249,7 @@ const identityFields: Fields<IdentityTemplate> = {
   jwtTTL: optional(duration('Lifetime of the JWT-SVIDs; that of the trust domain unless said.')),
   dnsNameTemplates: optional(
     names(
-      'DNS names in the X.509-SVID, as templates like the SPIFFE ID.',
+      'DNS names in the X.509-SVID, as templates like the SPIFFE ID; the first is its common name too. Those of a WorkloadIdentity end in .<its namespace>.svc or .<its namespace>.svc.cluster.local.',
       line('A DNS name, or a template for one.', 512),
       32,
     ),

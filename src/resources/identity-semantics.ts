@@ -1,4 +1,4 @@
-import { dnsNameProblem } from '../identity/spiffe/dns-name.js';
+import { dnsNameProblem, isDnsNameOfNamespace } from '../identity/spiffe/dns-name.js';
 import { checkSpiffePath, parseSpiffeId } from '../identity/spiffe/id.js';
 import { parseTemplate, templateProblems } from '../identity/spiffe/template.js';
 import { durationProblems } from './duration-bounds.js';
@@ -17,6 +17,11 @@ export function workloadIdentityProblems(spec: WorkloadIdentitySpec, namespace: 
   const template = spec.spiffeIDTemplate;
   if (template !== undefined && !problems.some(({ path }) => path === ID_FIELD)) {
     problems.push(...escapeProblems(template, namespace));
+  }
+  for (const [index, text] of (spec.dnsNameTemplates ?? []).entries()) {
+    const path = dnsField(index);
+    if (!problems.some((problem) => String(problem.path) === String(path)))
+      problems.push(...dnsEscapeProblems(text, path, namespace));
   }
   return problems;
 }
@@ -95,8 +100,22 @@ function escapeProblems(template: string, namespace: string): Problem[] {
   ];
 }
 
+/** Callers know a service by its DNS name, so one of another namespace is not for a namespace to give. */
+function dnsEscapeProblems(template: string, path: FieldPath, namespace: string): Problem[] {
+  if (isDnsNameOfNamespace(sample(template, namespace), namespace)) return [];
+  return [
+    error(
+      path,
+      `${quote(template)} lies outside namespace ${quote(namespace)}: a WorkloadIdentity names workloads of its own namespace only`,
+      'end it with ".{{ .Namespace }}.svc" or ".{{ .Namespace }}.svc.cluster.local", or let a cluster admin write a ClusterWorkloadIdentity',
+    ),
+  ];
+}
+
+const dnsField = (index: number): FieldPath => ['spec', 'dnsNameTemplates', index];
+
 function dnsProblems(template: string, index: number): Problem[] {
-  const path = ['spec', 'dnsNameTemplates', index];
+  const path = dnsField(index);
   const wrong = templateProblems(template);
   if (wrong.length > 0) return wrong.map((message) => error(path, message));
   const problem = dnsNameProblem(sample(template));
@@ -108,7 +127,7 @@ function podFieldProblems(spec: ClusterWorkloadIdentitySpec): Problem[] {
   const templates = [
     { path: ID_FIELD, text: spec.spiffeIDTemplate },
     ...(spec.dnsNameTemplates ?? []).map((text, index) => ({
-      path: ['spec', 'dnsNameTemplates', index],
+      path: dnsField(index),
       text,
     })),
   ];

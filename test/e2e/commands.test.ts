@@ -22,7 +22,7 @@ describe('the commands', () => {
     writeResources(resources, 'shop.yaml', [
       namespace('shop'),
       ...pod('front'),
-      identity('front', { hint: 'main', dnsNameTemplates: ['front.shop.test'] }),
+      identity('front', { hint: 'main', dnsNameTemplates: ['front.shop.svc'] }),
     ]);
     server = await startSignet(scope, { resources, state, trustDomain: 'shop.test' });
     env = { SPIFFE_ENDPOINT_SOCKET: `unix://${server.socket('front')}` };
@@ -38,7 +38,7 @@ describe('the commands', () => {
 
   it('fetch an X.509-SVID as text, JSON and YAML', async () => {
     expect(await json(['svid', 'fetch'])).toMatchObject({
-      svids: [{ spiffeID: id, hint: 'main', dnsNames: ['front.shop.test'] }],
+      svids: [{ spiffeID: id, hint: 'main', dnsNames: ['front.shop.svc'] }],
     });
     const yaml = await signet(scope, ['svid', 'fetch', '-o', 'yaml'], env);
     expect(parse(yaml.lines.join('\n'))).toMatchObject({ svids: [{ spiffeID: id }] });

@@ -17,7 +17,7 @@ export const RIGHT: Readonly<Record<SignetKind, string>> = {
     spiffeIDTemplate: /ns/{{ .Namespace }}/sa/{{ .ServiceAccount }}
     x509TTL: 30m
     jwtTTL: 5m
-    dnsNameTemplates: ["{{ .ServiceAccount }}.payments.svc", web.example.org]
+    dnsNameTemplates: ["{{ .ServiceAccount }}.{{ .Namespace }}.svc", web.default.svc.cluster.local]
     hint: web
     federatesWith: [partner.example]
     audiences: [api]

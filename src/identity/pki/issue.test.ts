@@ -69,7 +69,7 @@ describe('issueSvid', () => {
       'Signature Algorithm: ecdsa-with-SHA256',
       'Not Before: Jan  1 11:59:50 2026 GMT',
       'Not After : Jan  1 13:00:00 2026 GMT',
-      'Subject: O = Signet\n',
+      'Subject: O = Signet, CN = orders.a.svc\n',
       'X509v3 Key Usage: critical\n                Digital Signature\n',
       'X509v3 Extended Key Usage: \n                TLS Web Server Authentication, TLS Web Client Authentication\n',
       'X509v3 Basic Constraints: critical\n                CA:FALSE\n',
@@ -78,6 +78,17 @@ describe('issueSvid', () => {
       expect(shown).toContain(line);
     }
     expect(shown.match(/X509v3 [A-Z][^:]*:/g)).toHaveLength(6);
+  });
+
+  it.each([
+    ['no DNS names', [], undefined],
+    ['several', ['orders.a.svc', 'another.a.svc'], 'orders.a.svc'],
+    ['a first one of 64 characters', [`${'a'.repeat(60)}.svc`], `${'a'.repeat(60)}.svc`],
+    ['a first one of 65', [`${'a'.repeat(61)}.svc`, 'orders.a.svc'], undefined],
+  ])('takes the common name from the DNS names: %s', async (_, dnsNames, commonName) => {
+    const der = await issuer.issueSvid({ ...request, dnsNames });
+    const own = commonName === undefined ? '' : `\nCN=${commonName}`;
+    expect(new X509Certificate(der).subject).toBe(`O=Signet${own}`);
   });
 
   it('lets RSA keys encipher, and no others', async () => {
@@ -161,6 +172,9 @@ describe('issueSvid', () => {
           });
           const read = parseCertificate(der);
           expect([read.uris, read.dnsNames, read.notAfter]).toEqual([[id.uri], dnsNames, notAfter]);
+          const [first = ''] = dnsNames;
+          const commonName = first === '' || first.length > 64 ? '' : `CN=${first},`;
+          expect(read.subjectText).toBe(`${commonName}O=Signet`);
           expect(read.serial).toBe(
             Buffer.from(number)
               .toString('hex')

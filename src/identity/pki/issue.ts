@@ -9,7 +9,7 @@ import { checkDnsName } from './dns-name.js';
 import { PkiError, refuse } from './errors.js';
 import type { KeyType, Signer } from './keys.js';
 import { exportSpki, keyTypeOfSpki } from './keys.js';
-import { keyIdOfBits, keyIdOfSpki } from './profile.js';
+import { commonNameOf, keyIdOfBits, keyIdOfSpki } from './profile.js';
 import { recheckSvid } from './recheck.js';
 import { signatureAlgorithm } from './signature.js';
 import type { SvidDraft, SvidHoles, SvidTemplate } from './template.js';
@@ -109,6 +109,7 @@ export function createIssuer(options: IssuerOptions): Issuer {
         notAfter: notAfter(request.notAfter),
         spki: request.publicKeySpki,
         subjectKeyId: subjectKeyId(keyType, request.publicKeySpki),
+        commonName: commonNameOf(request.dnsNames),
         names: [
           { tag: URI_TAG, text: request.spiffeId.uri },
           ...request.dnsNames.map((text) => ({ tag: DNS_TAG, text })),
@@ -155,11 +156,17 @@ function proveTemplate(template: SvidTemplate, authority: Certificate): void {
     notAfter: encodeTime(authority.notAfter),
     spki: authority.spki,
     subjectKeyId: keyIdOfSpki(authority.spki),
-    names: [{ tag: URI_TAG, text: 'spiffe://example.org/probe' }],
+    commonName: 'probe.example.org',
+    names: [
+      { tag: URI_TAG, text: 'spiffe://example.org/probe' },
+      { tag: DNS_TAG, text: 'probe.example.org' },
+    ],
   };
   const probe = parseCertificate(draftSvid(template, holes, 'ed25519').seal(new Uint8Array(64)));
   checkX509SvidLeaf(probe);
-  if (!bytesEqual(probe.issuer, authority.subject) || probe.unknownCritical.length > 0) {
+  const isAsMeant =
+    bytesEqual(probe.issuer, authority.subject) && probe.subjectText === 'CN=probe.example.org,O=Signet';
+  if (!isAsMeant || probe.unknownCritical.length > 0) {
     refuse('IssuedInvalid', 'the template of the SVIDs is wrong; nothing is signed with it');
   }
 }

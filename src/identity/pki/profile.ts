@@ -6,8 +6,22 @@ import { KEY_USAGES } from './extensions.js';
 import { encodeName } from './names.js';
 import { OID } from './oids.js';
 
-/** The subject of every X.509-SVID. Not empty, since some TLS stacks trip over that; the name that counts is the URI. */
+/**
+ * The subject of an X.509-SVID, but for the common name of one that has DNS names. Not empty, since some TLS stacks trip
+ * over that; the name that counts is the URI.
+ */
 export const SVID_SUBJECT: Uint8Array = encodeName([{ type: 'organization', value: 'Signet' }]);
+/** The longest common name (RFC 5280 appendix A.1, ub-common-name); some readers refuse longer ones. */
+const MAX_COMMON_NAME = 64;
+
+/**
+ * The common name of an SVID with these DNS names: the first of them, as SPIRE has it, for programs that know peers by
+ * nothing else (PostgreSQL, MySQL, MongoDB). None where it would be too long.
+ */
+export function commonNameOf(dnsNames: readonly string[]): string | undefined {
+  const [first] = dnsNames;
+  return first === undefined || first.length > MAX_COMMON_NAME ? undefined : first;
+}
 
 type KeyUsage = (typeof KEY_USAGES)[number];
 

@@ -25,6 +25,7 @@ const holes: SvidHoles = {
   notAfter: encodeTime(NOON + 3_600_000),
   spki,
   subjectKeyId: keyIdOfSpki(spki),
+  commonName: 'orders.a.svc',
   names: [
     { tag: URI_TAG, text: 'spiffe://example.org/workload' },
     { tag: DNS_TAG, text: 'orders.a.svc' },
@@ -67,6 +68,9 @@ describe('recheckSvid', () => {
     ['notAfter', { notAfter: timeEncoder()(NOON + 3_601_000) }],
     ['public key', { spki: otherSpki }],
     ['subjectKeyIdentifier', { subjectKeyId: keyIdOfSpki(otherSpki) }],
+    ['subject', { commonName: undefined }],
+    ['subject', { commonName: 'orders.b.svc' }],
+    ['subject', { commonName: 'orders.a.svc.cluster.local' }],
     ['subjectAltName', { names: [uri] }],
     ['subjectAltName', { names: [...holes.names, { tag: DNS_TAG, text: 'more' }] }],
     [
@@ -81,10 +85,26 @@ describe('recheckSvid', () => {
 
   it('refuses more than one URI, and a name of another kind, even if asked for', () => {
     for (const names of [[uri, uri], [{ tag: DNS_TAG, text: 'orders' }], [uri, { tag: 0x81, text: 'a@b' }]]) {
-      const wanted = { ...holes, names };
+      const wanted = { ...holes, names, commonName: undefined };
       const made = draftSvid(template, wanted, 'ec-p256').seal(SIGNATURE);
       expect(() => recheckSvid(made, template, wanted)).toThrow('subjectAltName');
     }
+  });
+
+  it('refuses a common name that is none of the DNS names, even if asked for', () => {
+    const commonName = 'spiffe://example.org/workload';
+    for (const names of [holes.names, [uri]]) {
+      const wanted = { ...holes, names, commonName };
+      const made = draftSvid(template, wanted, 'ec-p256').seal(SIGNATURE);
+      expect(() => recheckSvid(made, template, wanted)).toThrow('wrong in its subject');
+    }
+  });
+
+  it('passes an SVID without a common name', () => {
+    const wanted = { ...holes, names: [uri], commonName: undefined };
+    const made = draftSvid(template, wanted, 'ec-p256').seal(SIGNATURE);
+    expect(Buffer.from(recheckSvid(made, template, wanted).signature)).toEqual(Buffer.from(SIGNATURE));
+    expect(() => recheckSvid(made, template, { ...wanted, commonName: 'orders.a.svc' })).toThrow('subject');
   });
 
   it('refuses the template of another authority', () => {

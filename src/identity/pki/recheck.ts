@@ -1,8 +1,8 @@
 import { contextTag, TAG } from './der.js';
 import { refuse } from './errors.js';
-import { KEY_ID_BYTES, SVID_SUBJECT } from './profile.js';
+import { KEY_ID_BYTES } from './profile.js';
 import type { SvidHoles, SvidTemplate } from './template.js';
-import { DNS_TAG, SAN_OID, SKI_PREFIX, URI_TAG, VERSION_3 } from './template.js';
+import { CN_OID, DNS_TAG, SAN_OID, SKI_PREFIX, SUBJECT_PREFIX, URI_TAG, VERSION_3 } from './template.js';
 
 /**
  * Reads a finished SVID from its first byte to its last and compares each part with what was asked for.
@@ -30,7 +30,7 @@ export function recheckSvid(
   walk.exact(holes.notBefore, 'notBefore');
   walk.exact(holes.notAfter, 'notAfter');
   walk.close(validity, 'validity');
-  walk.exact(SVID_SUBJECT, 'subject');
+  checkSubject(walk, holes.commonName, holes.names);
   walk.exact(holes.spki, 'public key');
   const wrapper = walk.open(contextTag(3, true), 'extensions');
   const extensions = walk.open(TAG.sequence, 'extensions');
@@ -47,6 +47,22 @@ export function recheckSvid(
   walk.close(certificate, 'certificate');
   if (bits[0] !== 0 || bits.length < 2) wrong('signature');
   return { tbs: der.subarray(tbsStart, tbs), signature: bits.subarray(1) };
+}
+
+/** The common name, if any, is one of the DNS names: it may not say of a workload what these do not. */
+function checkSubject(walk: Walk, commonName: string | undefined, names: SvidHoles['names']): void {
+  const subject = walk.open(TAG.sequence, 'subject');
+  walk.exact(SUBJECT_PREFIX, 'subject');
+  if (commonName !== undefined) {
+    if (!names.some(({ tag, text }) => tag === DNS_TAG && text === commonName)) wrong('subject');
+    const relative = walk.open(TAG.set, 'subject');
+    const attribute = walk.open(TAG.sequence, 'subject');
+    walk.exact(CN_OID, 'subject');
+    walk.exactText(TAG.printableString, commonName, 'subject');
+    walk.close(attribute, 'subject');
+    walk.close(relative, 'subject');
+  }
+  walk.close(subject, 'subject');
 }
 
 function checkNames(walk: Walk, names: SvidHoles['names']): void {

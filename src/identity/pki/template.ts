@@ -34,6 +34,8 @@ export interface SvidHoles {
   /** SubjectPublicKeyInfo. */
   readonly spki: Uint8Array;
   readonly subjectKeyId: Uint8Array;
+  /** In the subject; of the characters that DNS names have. */
+  readonly commonName: string | undefined;
   /** First the URI, then the DNS names; checked ASCII. */
   readonly names: readonly { readonly tag: number; readonly text: string }[];
 }
@@ -51,6 +53,9 @@ export const SKI_PREFIX: Uint8Array = concatBytes([
   header(TAG.octetString, KEY_ID_BYTES),
 ]);
 export const SAN_OID: Uint8Array = oid(OID.subjectAltName);
+/** The relative names of every SVID's subject: SVID_SUBJECT without the header, which is 2 bytes. */
+export const SUBJECT_PREFIX: Uint8Array = SVID_SUBJECT.subarray(2);
+export const CN_OID: Uint8Array = oid(OID.commonName);
 
 /** The template of an authority. RSA subjects may also encipher keys (X509-SVID §4.3). */
 export function svidTemplate(options: {
@@ -119,6 +124,7 @@ export function draftSvid(template: SvidTemplate, holes: SvidHoles, signerType: 
 /** Lengths of content; the header of each element adds to what it is in. */
 interface Sizes {
   readonly serial: number;
+  readonly subject: number;
   readonly names: number;
   readonly alternativeNames: number;
   readonly extensions: number;
@@ -127,6 +133,7 @@ interface Sizes {
 
 function measure(template: SvidTemplate, holes: SvidHoles): Sizes {
   const serial = holes.serial.length + ((holes.serial[0] ?? 0) >= 0x80 ? 1 : 0);
+  const subject = SUBJECT_PREFIX.length + sizeOfCommonName(holes.commonName);
   let names = 0;
   for (const { text } of holes.names) names += sizeOf(text.length);
   const alternativeNames = SAN_OID.length + sizeOf(sizeOf(names));
@@ -136,10 +143,10 @@ function measure(template: SvidTemplate, holes: SvidHoles): Sizes {
     sizeOf(serial) +
     template.algorithmAndIssuer.length +
     sizeOf(holes.notBefore.length + holes.notAfter.length) +
-    SVID_SUBJECT.length +
+    sizeOf(subject) +
     holes.spki.length +
     sizeOf(sizeOf(extensions));
-  return { serial, names, alternativeNames, extensions, tbs };
+  return { serial, subject, names, alternativeNames, extensions, tbs };
 }
 
 function writeTbs(out: Output, template: SvidTemplate, holes: SvidHoles, sizes: Sizes): void {
@@ -153,7 +160,9 @@ function writeTbs(out: Output, template: SvidTemplate, holes: SvidHoles, sizes: 
   out.header(TAG.sequence, holes.notBefore.length + holes.notAfter.length);
   out.bytes(holes.notBefore);
   out.bytes(holes.notAfter);
-  out.bytes(SVID_SUBJECT);
+  out.header(TAG.sequence, sizes.subject);
+  out.bytes(SUBJECT_PREFIX);
+  if (holes.commonName !== undefined) writeCommonName(out, holes.commonName);
   out.bytes(holes.spki);
   out.header(EXTENSIONS_TAG, sizeOf(sizes.extensions));
   out.header(TAG.sequence, sizes.extensions);
@@ -168,6 +177,20 @@ function writeTbs(out: Output, template: SvidTemplate, holes: SvidHoles, sizes: 
     out.header(tag, text.length);
     out.text(text);
   }
+}
+
+function sizeOfCommonName(text: string | undefined): number {
+  return text === undefined ? 0 : sizeOf(sizeOf(CN_OID.length + sizeOf(text.length)));
+}
+
+/** A relative name of one attribute. PrintableString has all characters of DNS names. */
+function writeCommonName(out: Output, text: string): void {
+  const attribute = CN_OID.length + sizeOf(text.length);
+  out.header(TAG.set, sizeOf(attribute));
+  out.header(TAG.sequence, attribute);
+  out.bytes(CN_OID);
+  out.header(TAG.printableString, text.length);
+  out.text(text);
 }
 
 /** Writes forward into a buffer. */

@@ -1,5 +1,5 @@
 import { SignetError } from '../../lib/errors.js';
-import { dnsNameProblem } from '../spiffe/dns-name.js';
+import { dnsNameProblem, isDnsNameOfNamespace } from '../spiffe/dns-name.js';
 import { MAX_SPIFFE_ID_BYTES, parseSpiffeId, type SpiffeId, spiffeId } from '../spiffe/id.js';
 import type { Template, TemplateData } from '../spiffe/template.js';
 import { digest } from './digest.js';
@@ -157,6 +157,13 @@ export class Namer {
       const problem = dnsNameProblem(rendered.text);
       if (problem !== undefined)
         return failure('DNSNameInvalid', `spec.dnsNameTemplates[${at}]: the DNS name ${problem}`);
+      const { kind, namespace } = this.#rules.ref;
+      if (kind === 'WorkloadIdentity' && !isDnsNameOfNamespace(rendered.text, namespace)) {
+        return failure(
+          'NamespaceEscape',
+          `spec.dnsNameTemplates[${at}]: "${rendered.text}" is outside its namespace; a WorkloadIdentity of namespace ${namespace} gives names that end in .${namespace}.svc or .${namespace}.svc.cluster.local only (a ClusterWorkloadIdentity may give others)`,
+        );
+      }
       names.add(rendered.text);
     }
     return [...names];

@@ -100,7 +100,7 @@ describe('a registration', () => {
     { jwtTTL: '1m' },
     { audiences: ['a'] },
     { federatesWith: ['b.example'] },
-    { dnsNameTemplates: ['c'] },
+    { dnsNameTemplates: ['c.shop.svc'] },
     { spiffeIDTemplate: '/ns/shop/d' },
   ])('changes its revision with %j', (spec) => {
     index.applyIdentity(aWorkloadIdentity('main'));
@@ -302,13 +302,39 @@ describe('an identity is refused, with the reason and the fix', () => {
     ['-{{ .Labels.app }}'],
     ['pay_ments'],
   ])('when its DNS name is none: %s', (name) => {
-    const reason = refusal(aWorkloadIdentity('main', { dnsNameTemplates: ['good.svc', name] }));
+    const reason = refusal(aWorkloadIdentity('main', { dnsNameTemplates: ['good.shop.svc', name] }));
     expect(reason).toContain('DNSNameInvalid: ');
     expect(reason).toContain('spec.dnsNameTemplates[1]');
   });
 
+  it.each([
+    ['db.bank.svc'],
+    ['db'],
+    ['shop.svc'],
+    ['db.shop'],
+    ['db.shop.svc.example.com'],
+    ['db.workshop.svc'],
+    ['db.shop.svc.bank.svc.cluster.local'],
+    ['{{ .ServiceAccount }}.svc'],
+    ['example.com'],
+  ])('when its DNS name is of another namespace, or of none: %s', (name) => {
+    const reason = refusal(aWorkloadIdentity('main', { dnsNameTemplates: ['good.shop.svc', name] }));
+    expect(reason).toMatch(/^NamespaceEscape: spec\.dnsNameTemplates\[1\]: .*\.shop\.svc/);
+  });
+
+  it('not when a cluster admin gives any DNS name', () => {
+    index.applyPod(aPod());
+    index.applyIdentity(
+      aClusterWorkloadIdentity('main', {
+        spiffeIDTemplate: '/x',
+        dnsNameTemplates: ['example.com', 'db.bank.svc'],
+      }),
+    );
+    expect(only().dnsNames).toEqual(['example.com', 'db.bank.svc']);
+  });
+
   it('when a label would put another name into the certificate', () => {
-    const identity = aWorkloadIdentity('main', { dnsNameTemplates: ['{{ .Labels.app }}.svc'] });
+    const identity = aWorkloadIdentity('main', { dnsNameTemplates: ['{{ .Labels.app }}.shop.svc'] });
     for (const value of ['evil.example.com', 'spiffe://example.org/admin', 'UPPER'])
       expect(refusal(identity, aPod({ labels: { app: value } }))).toContain('TemplateValueUnsafe: ');
   });

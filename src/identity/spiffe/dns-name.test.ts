@@ -1,7 +1,7 @@
 import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
 
-import { dnsNameProblem } from './dns-name.js';
+import { dnsNameProblem, isDnsNameOfNamespace } from './dns-name.js';
 
 describe('a DNS name in an SVID', () => {
   it.each(['payments', 'payments.shop.svc', 'a-b.example.org', 'x1.y2.z3', `${'a'.repeat(63)}.org`])(
@@ -40,5 +40,31 @@ describe('a DNS name in an SVID', () => {
         if (dnsNameProblem(name) === undefined) expect(name).toMatch(/^[a-z0-9.-]*[a-z][a-z0-9.-]*$/);
       }),
     );
+  });
+});
+
+describe('a DNS name of a namespace', () => {
+  const label = fc.stringMatching(/^[a-z]([a-z0-9-]{0,8}[a-z0-9])?$/);
+
+  it('is of one namespace alone, however namespaces and services are called', () => {
+    fc.assert(
+      fc.property(
+        fc.array(fc.oneof(label, fc.constantFrom('svc', 'cluster', 'local')), { minLength: 1, maxLength: 6 }),
+        fc.constantFrom('svc', 'svc.cluster.local', 'example.com'),
+        fc.oneof(label, fc.constantFrom('svc', 'cluster', 'local')),
+        (labels, suffix, other) => {
+          const own = labels.at(-1) ?? '';
+          const name = `db.${labels.join('.')}.${suffix}`;
+          expect(isDnsNameOfNamespace(name, own)).toBe(suffix !== 'example.com');
+          if (other !== own) expect(isDnsNameOfNamespace(name, other)).toBe(false);
+        },
+      ),
+    );
+  });
+
+  it('has a label before the namespace', () => {
+    expect(isDnsNameOfNamespace('shop.svc', 'shop')).toBe(false);
+    expect(isDnsNameOfNamespace('workshop.svc', 'shop')).toBe(false);
+    expect(isDnsNameOfNamespace('db.shop.svc', 'shop')).toBe(true);
   });
 });

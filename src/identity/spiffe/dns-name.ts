@@ -2,6 +2,11 @@
 const MAX_DNS_NAME_BYTES = 253;
 const LABEL = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
 
+/** Whether a DNS name is of a Kubernetes namespace: a Service's in it, or a pod's, in the short form or the usual long one. */
+export function isDnsNameOfNamespace(name: string, namespace: string): boolean {
+  return ['svc', 'svc.cluster.local'].some((suffix) => name.endsWith(`.${namespace}.${suffix}`));
+}
+
 /**
  * Why a text may not stand as a DNS name in an SVID, as a clause for a person; undefined when it may.
  *
