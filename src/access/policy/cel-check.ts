@@ -1,4 +1,5 @@
-import { celEnv, isCelError, parse, plan } from '@bufbuild/cel';
+import type { parse } from '@bufbuild/cel';
+import { celEngine } from './cel-engine.js';
 import { functionNamed, type CelTypeName } from './cel-functions.js';
 
 type Expr = ReturnType<typeof parse>['expr'];
@@ -297,8 +298,9 @@ function checkPattern(pattern: Expr | undefined): void {
   if (kind.value.length > MAX_PATTERN || /\{\d{3,}|\{\d*,\d{3,}/.test(kind.value)) {
     throw new Refused('the pattern of matches is too long', `write ${MAX_PATTERN} characters at most`);
   }
-  const tried = plan(celEnv(), parse(`"".matches(${JSON.stringify(kind.value)})`))();
-  if (isCelError(tried)) {
+  const { cel, environment } = celEngine();
+  const tried = cel.plan(environment, cel.parse(`"".matches(${JSON.stringify(kind.value)})`))();
+  if (cel.isCelError(tried)) {
     throw new Refused(`${JSON.stringify(kind.value)} is no RE2 pattern`, 'leave out what RE2 does not know');
   }
 }

@@ -1,6 +1,6 @@
-import { celEnv, isCelError, parse, plan, type CelInput } from '@bufbuild/cel';
-import { timestampFromMs } from '@bufbuild/protobuf/wkt';
+import type { CelInput } from '@bufbuild/cel';
 import { checkExpression, MAX_CONTAINERS, MAX_ITEMS, MAX_STRING, MAX_TEXT, MAX_VALUES } from './cel-check.js';
+import { celEngine } from './cel-engine.js';
 import type { CelCondition, DecisionAttributes } from './model.js';
 import { parseInstant } from './scalar.js';
 
@@ -16,8 +16,6 @@ const MAX_DEPTH = 40;
 /** How deep the attributes of one request may be nested; beyond this and their other bounds nothing can be said. */
 const MAX_NESTING = 16;
 
-const environment = celEnv();
-
 /**
  * Checks an expression over `subject`, `resource`, `action` and `environment`, and makes it ready to run. What it can
  * cost is bounded: by its length, by a static estimate, and by the size of the attributes that it runs over.
@@ -27,11 +25,12 @@ export function compileCel(text: string): CompiledCel {
     return refused(`has ${text.length} characters`, `write at most ${MAX_LENGTH}`);
   }
   if (nesting(text) > MAX_DEPTH) return refused('is nested too deep', `nest at most ${MAX_DEPTH} brackets`);
+  const { cel, environment } = celEngine();
   try {
-    const parsed = parse(text);
+    const parsed = cel.parse(text);
     const problem = checkExpression(parsed.expr);
     if (problem !== undefined) return refused(problem.message, problem.fix);
-    const run = plan(environment, parsed);
+    const run = cel.plan(environment, parsed);
     return { ok: true, condition: { text, evaluate: (attributes) => evaluate(run, attributes) } };
   } catch (thrown) {
     const reason = thrown instanceof Error ? thrown.message.slice(0, 300) : 'it cannot be parsed';
@@ -65,7 +64,7 @@ function evaluate(
       environment: converted(withTimestamp(attributes.environment), budget, 0),
     };
     const result = run(variables as Record<string, CelInput>);
-    return isCelError(result) || typeof result !== 'boolean' ? undefined : result;
+    return celEngine().cel.isCelError(result) || typeof result !== 'boolean' ? undefined : result;
   } catch {
     return undefined;
   }
@@ -74,7 +73,7 @@ function evaluate(
 function withTimestamp(fields: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
   const { time } = fields;
   const instant = typeof time === 'string' ? parseInstant(time) : undefined;
-  return instant === undefined ? fields : { ...fields, time: timestampFromMs(instant) };
+  return instant === undefined ? fields : { ...fields, time: celEngine().timestampFromMs(instant) };
 }
 
 class TooLarge extends Error {}
