@@ -9,6 +9,7 @@ import type { BundleUpdate, NodeApi, PolicyUpdate, SyncUpdate } from '../rpc/nod
 import type { PolicyStore } from './access/policy-store.js';
 import { type Attestor, createProcAttestor } from './attestor.js';
 import { Bundles } from './bundles.js';
+import { ClockCheck } from './clock-check.js';
 import { Fairness } from './fairness.js';
 import { JwtKeeper } from './jwt-keeper.js';
 import { makeKey } from './key-maker.js';
@@ -55,6 +56,8 @@ export interface AgentStats {
   readonly holders: number;
   /** Whether the streams from the server are open now. */
   readonly connected: boolean;
+  /** By how much the node's clock was ahead of the server's when the last SVID came; milliseconds. */
+  readonly clockAheadMs: number | undefined;
 }
 
 /** The node agent: what it holds, and what its services are made from. */
@@ -83,6 +86,7 @@ export function createAgent(options: AgentOptions): Agent {
   const stopped = new AbortController();
   const registrations = new NodeRegistrations(nodeName, limits.maxRegistrations);
   const bundles = new Bundles();
+  const clockCheck = new ClockCheck(clock, logger);
   const x509 = new X509Keeper({
     api,
     clock,
@@ -92,6 +96,7 @@ export function createAgent(options: AgentOptions): Agent {
     keyType: options.keyType ?? 'ec-p256',
     makeKey,
     onChange: (registration) => views.changed(registration),
+    onSigned: (svid) => clockCheck.signed(svid),
   });
   const jwt = new JwtKeeper({ api, clock, random, limits });
   const views = new Views({ registrations, x509, bundles, clock });
@@ -172,6 +177,7 @@ export function createAgent(options: AgentOptions): Agent {
       streams: fairness.streams,
       holders: fairness.holders,
       connected: isConnected(),
+      clockAheadMs: clockCheck.aheadMs,
     }),
     async run(signal) {
       const stop = (): void => stopped.abort(signal.reason);

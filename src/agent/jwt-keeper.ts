@@ -5,7 +5,7 @@ import type { Random } from '../lib/random.js';
 import type { NodeApi, SignedJwt, SignRefusal } from '../rpc/node-api.js';
 import { withTimeout } from './deadline.js';
 import type { AgentLimits } from './limits.js';
-import { renewalTime } from './rotation.js';
+import { renewalTime, timeFor } from './rotation.js';
 
 /** A JWT-SVID from the cache. Times are wall time, in milliseconds. */
 export interface CachedJwt {
@@ -14,6 +14,8 @@ export interface CachedJwt {
   readonly issuedAt: number;
   readonly expiresAt: number;
   readonly receivedAt: number;
+  /** In monotonic milliseconds. */
+  readonly receivedMonotonic: number;
   readonly renewAt: number;
 }
 
@@ -161,6 +163,7 @@ export class JwtKeeper {
       issuedAt: signed.issuedAt,
       expiresAt: signed.expiresAt,
       receivedAt: now,
+      receivedMonotonic: clock.monotonic(),
       renewAt: renewalTime(validity, now, random.fraction()),
     };
     let own = this.#byRegistration.get(registration.id);
@@ -176,16 +179,16 @@ export class JwtKeeper {
   #valid(key: string): CachedJwt | undefined {
     const kept = this.#kept.get(key);
     if (kept === undefined) return undefined;
-    if (kept.jwt.expiresAt > this.#options.clock.now()) return kept.jwt;
+    if (!isJwtExpired(kept.jwt, this.#options.clock)) return kept.jwt;
     this.#drop(key);
     return undefined;
   }
 
   #isFresh(jwt: CachedJwt | undefined): boolean {
     if (jwt === undefined) return false;
-    const now = this.#options.clock.now();
+    const { clock } = this.#options;
     // Issued in the future: the clock was set back, and who verifies may think so too.
-    return now < jwt.renewAt && now >= Math.min(jwt.issuedAt, jwt.receivedAt);
+    return timeOf(jwt, clock) < jwt.renewAt && clock.now() >= Math.min(jwt.issuedAt, jwt.receivedAt);
   }
 
   #use(key: string, jwt: CachedJwt): CachedJwt {
@@ -215,6 +218,15 @@ export class JwtKeeper {
       return;
     }
   }
+}
+
+/** Whether it is past its end, or has been here for as long as it lives. */
+export function isJwtExpired(jwt: CachedJwt, clock: Pick<Clock, 'now' | 'monotonic'>): boolean {
+  return timeOf(jwt, clock) >= jwt.expiresAt;
+}
+
+function timeOf(jwt: CachedJwt, clock: Pick<Clock, 'now' | 'monotonic'>): number {
+  return timeFor({ notBefore: jwt.issuedAt, receivedMonotonic: jwt.receivedMonotonic }, clock);
 }
 
 /** The audiences as a set in its one written order: the cache's key, and what is asked for. */

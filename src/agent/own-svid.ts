@@ -8,7 +8,14 @@ import type { Random } from '../lib/random.js';
 import { WatchedValue, type Watched } from '../lib/watched.js';
 import type { TlsSvid } from '../rpc/tls/identity.js';
 import { makeKey, type MadeKey } from './key-maker.js';
-import { LONGEST_LOOK_MS, lookAgainIn, renewalTime, rotationReason } from './rotation.js';
+import {
+  LONGEST_LOOK_MS,
+  lookAgainIn,
+  renewalTime,
+  rotationReason,
+  timeFor,
+  type RotatingSvid,
+} from './rotation.js';
 
 /** An SVID as it was signed. Times in milliseconds since the epoch. */
 export interface SignedOwnSvid {
@@ -41,13 +48,8 @@ export interface OwnSvid {
   close(): void;
 }
 
-interface Held {
+interface Held extends RotatingSvid {
   readonly svid: TlsSvid;
-  readonly notBefore: number;
-  readonly notAfter: number;
-  readonly receivedAt: number;
-  readonly renewAt: number;
-  readonly authorityId: string;
 }
 
 const RETRY = { initialMs: 1000, maxMs: 60_000 };
@@ -72,12 +74,11 @@ export async function openOwnSvid(options: OwnSvidOptions): Promise<OwnSvid> {
   const look = (): void => {
     timer?.cancel();
     if (closed) return;
-    const now = clock.now();
-    const reason = rotationReason(held, now, new Set(tainted.value));
+    const reason = rotationReason(held, clock, new Set(tainted.value));
     if (reason === 'expired' && svid.value !== undefined) svid.set(undefined);
     const rest = retryAt - clock.monotonic();
     if (reason !== undefined && !renewing && rest <= 0) void renew();
-    const next = lookAgainIn(Math.min(held.renewAt, held.notAfter), now, GRANULARITY_MS);
+    const next = lookAgainIn(Math.min(held.renewAt, held.notAfter) - timeFor(held, clock), GRANULARITY_MS);
     timer = clock.after(rest > 0 ? Math.min(rest, LONGEST_LOOK_MS) : next, look);
   };
   const renew = async (): Promise<void> => {
@@ -123,6 +124,7 @@ async function request({ keyType, request: ask, clock, random }: OwnSvidOptions)
       notAfter,
     },
     ...{ notBefore, notAfter, receivedAt, authorityId },
+    receivedMonotonic: clock.monotonic(),
     renewAt: renewalTime({ notBefore, notAfter }, receivedAt, random.fraction()),
   };
 }

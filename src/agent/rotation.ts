@@ -1,9 +1,13 @@
+import type { Clock } from '../lib/clock.js';
+
 /** What rotation needs to know of an SVID. Times are wall time, in milliseconds since the epoch. */
 export interface RotatingSvid {
   readonly notBefore: number;
   readonly notAfter: number;
   /** When this agent got it. */
   readonly receivedAt: number;
+  /** The same in monotonic milliseconds. */
+  readonly receivedMonotonic: number;
   /** From {@link renewalTime}. */
   readonly renewAt: number;
   /** Subject key ID (hex) of the authority that signed it. */
@@ -40,30 +44,44 @@ export function renewalTime(
   return from + half * (1 - JITTER + 2 * JITTER * fraction);
 }
 
-/** Whether the SVID is past its end: such a one is never handed out. */
-export function isExpired(svid: { readonly notAfter: number }, now: number): boolean {
-  return now >= svid.notAfter;
+/**
+ * The wall time that an SVID is judged by: never earlier than it must be, since the SVID had begun when it came. So none
+ * lives longer than it was made for because the clock of this machine is behind, or was set back.
+ */
+export function timeFor(
+  svid: Pick<RotatingSvid, 'notBefore' | 'receivedMonotonic'>,
+  clock: Pick<Clock, 'now' | 'monotonic'>,
+): number {
+  return Math.max(clock.now(), svid.notBefore + clock.monotonic() - svid.receivedMonotonic);
 }
 
-/** Whether, and why, the SVID must be replaced now. `now` is wall time. */
+/** Whether the SVID is past its end: such a one is never handed out. */
+export function isExpired(
+  svid: Pick<RotatingSvid, 'notBefore' | 'notAfter' | 'receivedMonotonic'>,
+  clock: Pick<Clock, 'now' | 'monotonic'>,
+): boolean {
+  return timeFor(svid, clock) >= svid.notAfter;
+}
+
+/** Whether, and why, the SVID must be replaced now. */
 export function rotationReason(
   svid: RotatingSvid,
-  now: number,
+  clock: Pick<Clock, 'now' | 'monotonic'>,
   tainted: ReadonlySet<string>,
 ): RotationReason | undefined {
-  if (isExpired(svid, now)) return 'expired';
+  if (isExpired(svid, clock)) return 'expired';
   if (tainted.has(svid.authorityId)) return 'tainted';
   // The clock was set back since: peers on this machine now see an SVID of the future. One that was so already when it
   // came is the server's clock running ahead; asking again would bring the same.
-  if (now < svid.notBefore && svid.receivedAt >= svid.notBefore) return 'clock';
-  return now >= svid.renewAt ? 'due' : undefined;
+  if (clock.now() < svid.notBefore && svid.receivedAt >= svid.notBefore) return 'clock';
+  return timeFor(svid, clock) >= svid.renewAt ? 'due' : undefined;
 }
 
 /**
- * How long to sleep, in milliseconds, before looking at the SVIDs again: until the first is due or expires, at least
- * `granularityMs` (one look serves all that fall due together), at most {@link LONGEST_LOOK_MS}.
+ * How long to sleep, in milliseconds, before looking at the SVIDs again: until the first is due or expires, which is in
+ * `firstMs`, at least `granularityMs` (one look serves all that fall due together), at most {@link LONGEST_LOOK_MS}.
  */
-export function lookAgainIn(firstEvent: number | undefined, now: number, granularityMs: number): number {
-  if (firstEvent === undefined) return LONGEST_LOOK_MS;
-  return Math.min(LONGEST_LOOK_MS, Math.max(granularityMs, firstEvent - now));
+export function lookAgainIn(firstMs: number | undefined, granularityMs: number): number {
+  if (firstMs === undefined) return LONGEST_LOOK_MS;
+  return Math.min(LONGEST_LOOK_MS, Math.max(granularityMs, firstMs));
 }

@@ -63,7 +63,7 @@ describe('packSvid', () => {
       packSvid(
         { ...answer, chain: [...answer.chain, ...intermediates.map((der) => Uint8Array.from(der))] },
         { spiffeId, revision: '1', pkcs8: key.pkcs8 },
-        { now: clock.now(), fraction: 0.5, sharing },
+        { now: clock.now(), monotonic: clock.monotonic(), fraction: 0.5, sharing },
       );
     const svid = pack();
     expect(Buffer.from(leafOf(svid)).equals(answer.chain[0] ?? Buffer.alloc(0))).toBe(true);

@@ -106,7 +106,12 @@ export class ByteSharing {
 export function packSvid(
   signed: SignedX509,
   own: { readonly spiffeId: string; readonly revision: string; readonly pkcs8: Uint8Array },
-  context: { readonly now: number; readonly fraction: number; readonly sharing: ByteSharing },
+  context: {
+    readonly now: number;
+    readonly monotonic: number;
+    readonly fraction: number;
+    readonly sharing: ByteSharing;
+  },
 ): CachedSvid {
   const [leaf, ...intermediates] = signed.chain;
   if (leaf === undefined) throw new RangeError('an SVID has at least a leaf');
@@ -118,6 +123,7 @@ export function packSvid(
     notBefore: signed.notBefore,
     notAfter: signed.notAfter,
     receivedAt: context.now,
+    receivedMonotonic: context.monotonic,
     renewAt: renewalTime(signed, context.now, context.fraction),
     material: concatBytes([leaf, own.pkcs8]),
     leafLength: leaf.length,

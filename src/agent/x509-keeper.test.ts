@@ -232,6 +232,21 @@ describe('rotation', () => {
     expect(api.x509Batches).toHaveLength(batches);
   });
 
+  it('does not serve an SVID beyond its life after the clock was set back', async () => {
+    const keeper = keep();
+    add(keeper, ...many(1));
+    await until(() => keeper.stats().svids === 1);
+    api.refusals.set('p0/id', { ok: false, code: 'Busy', message: 'not now', retryable: true });
+    await pass(0.4 * HOUR);
+    clock.jump(-0.3 * HOUR);
+    await pass(0.59 * HOUR);
+    expect(keeper.svid('p0/id')).toBeDefined();
+    // With the 10 s by which it began before it was signed.
+    await pass(0.01 * HOUR + 11_000);
+    expect(keeper.svid('p0/id')).toBeUndefined();
+    expect(keeper.stats().svids).toBe(0);
+  });
+
   it('keeps serving the old SVID while the server refuses, and drops it when it expires', async () => {
     const keeper = keep();
     add(keeper, ...many(1));

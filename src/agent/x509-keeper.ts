@@ -9,7 +9,7 @@ import { MAX_SIGN_BATCH, type NodeApi, type SignX509Result } from '../rpc/node-a
 import { withTimeout } from './deadline.js';
 import type { MadeKey } from './key-maker.js';
 import type { AgentLimits } from './limits.js';
-import { isExpired, lookAgainIn, rotationReason } from './rotation.js';
+import { isExpired, lookAgainIn, rotationReason, timeFor } from './rotation.js';
 import { Priority, SigningQueue } from './signing-queue.js';
 import { ByteSharing, type CachedSvid, packSvid, svidProblem } from './svid.js';
 
@@ -30,6 +30,8 @@ export interface X509KeeperOptions {
   readonly makeKey: (type: KeyType) => Promise<MadeKey>;
   /** Called when the SVID of this registration came, changed, or went. */
   readonly onChange: (registration: Registration) => void;
+  /** Told of each SVID that comes, whether it is taken or not. */
+  readonly onSigned?: (svid: { readonly notBefore: number }) => void;
 }
 
 interface Entry {
@@ -140,7 +142,7 @@ export class X509Keeper {
   /** The SVID to serve; never an expired one. */
   svid(id: string): CachedSvid | undefined {
     const svid = this.#entries.get(id)?.svid;
-    if (svid === undefined || !isExpired(svid, this.#options.clock.now())) return svid;
+    if (svid === undefined || !isExpired(svid, this.#options.clock)) return svid;
     // The clock jumped, or the machine slept, and no timer has noticed: somebody asks, so it is not left for the next look.
     this.#queue.add(id, Priority.Warmup);
     this.#schedule();
@@ -205,13 +207,12 @@ export class X509Keeper {
     this.#lookTimer?.cancel();
     if (this.#signal === undefined || this.#signal.aborted) return;
     const { clock } = this.#options;
-    const now = clock.now();
-    let firstEvent: number | undefined;
+    let firstMs: number | undefined;
     let nextExpiry: number | undefined;
     for (const [id, entry] of this.#entries) {
       const { svid } = entry;
       if (svid === undefined) continue;
-      const reason = rotationReason(svid, now, this.#tainted);
+      const reason = rotationReason(svid, clock, this.#tainted);
       if (reason !== undefined)
         this.#queue.add(id, reason === 'expired' ? Priority.Warmup : Priority.Background);
       if (reason === 'expired') {
@@ -225,10 +226,11 @@ export class X509Keeper {
       }
       if (nextExpiry === undefined || svid.notAfter < nextExpiry) nextExpiry = svid.notAfter;
       const event = reason === undefined ? Math.min(svid.renewAt, svid.notAfter) : svid.notAfter;
-      if (firstEvent === undefined || event < firstEvent) firstEvent = event;
+      const eventMs = event - timeFor(svid, clock);
+      if (firstMs === undefined || eventMs < firstMs) firstMs = eventMs;
     }
     this.#nextExpiry = nextExpiry;
-    this.#armLook(clock.monotonic() + lookAgainIn(firstEvent, now, LOOK_GRANULARITY_MS));
+    this.#armLook(clock.monotonic() + lookAgainIn(firstMs, LOOK_GRANULARITY_MS));
     this.#schedule();
   }
 
@@ -331,6 +333,7 @@ export class X509Keeper {
     if (entry === undefined) return;
     const { clock, random, logger, onChange } = this.#options;
     const now = clock.now();
+    if (result.ok) this.#options.onSigned?.(result);
     const spiffeId = entry.registration.spiffeId.uri;
     // An answer to a question that was asked before the registration changed; the queue asks again.
     const outdated = entry.registration.revision !== asked.revision;
@@ -358,7 +361,7 @@ export class X509Keeper {
     const svid = packSvid(
       result,
       { spiffeId, revision: asked.revision, pkcs8: key.pkcs8 },
-      { now, fraction: random.fraction(), sharing: this.#sharing },
+      { now, monotonic: clock.monotonic(), fraction: random.fraction(), sharing: this.#sharing },
     );
     this.#setSvid(entry, svid);
     this.#setFailure(entry, undefined);
@@ -374,9 +377,8 @@ export class X509Keeper {
   /** Moves the next look forward when this SVID is due before it. */
   #lookBefore(svid: CachedSvid): void {
     const { clock } = this.#options;
-    const now = clock.now();
-    const at =
-      clock.monotonic() + lookAgainIn(Math.min(svid.renewAt, svid.notAfter), now, LOOK_GRANULARITY_MS);
+    const firstMs = Math.min(svid.renewAt, svid.notAfter) - timeFor(svid, clock);
+    const at = clock.monotonic() + lookAgainIn(firstMs, LOOK_GRANULARITY_MS);
     if (at < this.#lookAt) this.#armLook(at);
   }
 

@@ -31,6 +31,10 @@ export function showAgent({ metrics, show }: Operations, opened: () => Agent | u
     stat(({ nextExpiry }) => (nextExpiry === undefined ? undefined : nextExpiry / 1000)),
   );
   metrics.readOne(
+    'agentClockSkew',
+    stat(({ clockAheadMs }) => (clockAheadMs === undefined ? undefined : clockAheadMs / 1000)),
+  );
+  metrics.readOne(
     'streams',
     stat(({ streams }) => streams),
   );

@@ -3,7 +3,7 @@ import { Backoff } from '../../lib/backoff.js';
 import type { Clock } from '../../lib/clock.js';
 import type { Random } from '../../lib/random.js';
 import type { SignRefusal } from '../../rpc/node-api.js';
-import type { CachedJwt, JwtAnswer, JwtKeeper } from '../jwt-keeper.js';
+import { isJwtExpired, type CachedJwt, type JwtAnswer, type JwtKeeper } from '../jwt-keeper.js';
 import type { AgentLimits } from '../limits.js';
 
 export interface TokensOptions {
@@ -103,7 +103,7 @@ export class Tokens {
       };
       this.#kept.set(key, kept);
     }
-    if (kept.jwt !== undefined && (kept.jwt.expiresAt <= clock.now() || jwt.isTainted(kept.jwt.keyId)))
+    if (kept.jwt !== undefined && (isJwtExpired(kept.jwt, clock) || jwt.isTainted(kept.jwt.keyId)))
       kept.jwt = undefined;
     return kept;
   }

@@ -1,6 +1,7 @@
 import type { JsonWebKey, KeyObject } from 'node:crypto';
 import { createHash, verify } from 'node:crypto';
 import { CaError } from './errors.js';
+import { BACKDATE_MS } from '../pki/backdate.js';
 import type { KeyType, Signer } from '../pki/keys.js';
 import { ecdsaSignatureToRaw, exportSpki, publicKeyFromSpki } from '../pki/keys.js';
 import type { JwtAuthorityKey } from '../spiffe/bundle.js';
@@ -9,7 +10,6 @@ import type { Random } from '../../lib/random.js';
 import type { JwtAuthority } from './authority-set.js';
 import { checkTimely } from './authority-set.js';
 import type { MintOptions } from './x509-authority.js';
-import { BACKDATE_MS } from './x509-authority.js';
 
 /** What a JWT-SVID is to say. */
 export interface JwtRequest {

@@ -1,6 +1,7 @@
 import { SignetError } from '../../lib/errors.js';
 import type { Random } from '../../lib/random.js';
 import type { KeyStore } from '../keys/key-store.js';
+import { BACKDATE_MS } from '../pki/backdate.js';
 import type { Certificate } from '../pki/certificate.js';
 import { parseCertificate } from '../pki/certificate.js';
 import { verifyChain } from '../pki/chain.js';
@@ -15,8 +16,6 @@ import type { CaSettings } from './config.js';
 import { CaError } from './errors.js';
 import type { UpstreamAnswer, UpstreamRequest } from './upstream.js';
 
-/** How far back a certificate's validity begins, for consumers whose clocks are behind; milliseconds. */
-export const BACKDATE_MS = 10_000;
 const SERIAL_BYTES = 16;
 
 /** What is to be signed. Everything but the key has been decided by us, not by the caller. */

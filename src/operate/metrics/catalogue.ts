@@ -240,6 +240,13 @@ export const METRICS = {
     labels: {},
     of: AGENT,
   },
+  agentClockSkew: {
+    type: 'gauge',
+    name: 'signet_agent_clock_skew_seconds',
+    help: "By how much this node's clock was ahead of the server's when the last SVID came, to about a second.",
+    labels: {},
+    of: AGENT,
+  },
   policiesHeld: {
     type: 'gauge',
     name: 'signet_agent_policy_items',
