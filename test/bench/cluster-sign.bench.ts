@@ -18,6 +18,7 @@ import {
 } from './cluster-world.js';
 import { quantile } from './quantile.js';
 import { bounded, type BenchRow } from './row.js';
+import { compared, isSpireWanted, spireSigning, spireSigningRows } from './spire.js';
 
 const AGENTS = 10;
 const PODS_OF_AGENT = 100;
@@ -25,14 +26,29 @@ const IDENTITIES = 10;
 const SVIDS_OF_AGENT = PODS_OF_AGENT * IDENTITIES;
 /** SVIDs that each measurement is of. */
 const MEASURED = 30_000;
+const SIZES = [50, 100];
+/** Batches that are timed one at a time. */
+const ALONE = 300;
 const TICKS_PER_SECOND = 100;
 
 /**
  * X.509-SVIDs of P-256 from a server in a process of its own, over mutual TLS, on a real API server: first many agents that
  * start together and want everything at once, then batches, by the CPU time of the server. All that is asked for is
- * registered; each answer is a certificate that an agent would take.
+ * registered; each answer is a certificate that an agent would take. Beside the batches, where wanted, SPIRE's.
  */
 export async function run(): Promise<readonly BenchRow[]> {
+  const rows = await signetRows();
+  if (!isSpireWanted()) return rows;
+  const spire = spireSigningRows(await spireSigning(SIZES, MEASURED, ALONE));
+  const pairs = SIZES.flatMap((size) =>
+    ['server CPU per SVID', 'per core', 'p50', 'p99'].map(
+      (what) => [`SignX509, batches of ${size}: ${what}`, `SPIRE, batches of ${size}: ${what}`] as const,
+    ),
+  );
+  return compared(rows, spire, new Map(pairs));
+}
+
+async function signetRows(): Promise<readonly BenchRow[]> {
   const scope = newScope();
   const plane = await startControlPlane();
   scope.onEnd(() => plane.close());
@@ -48,7 +64,7 @@ export async function run(): Promise<readonly BenchRow[]> {
     const requests = await requestsOf(agents);
     // Warm: what follows is of a server that has signed for a while.
     await signed(agents, requests, 100, 5_000);
-    for (const size of [50, 100]) rows.push(...(await batches(server, agents, requests, size)));
+    for (const size of SIZES) rows.push(...(await batches(server, agents, requests, size)));
     return rows;
   } finally {
     await scope.end();
@@ -113,7 +129,7 @@ async function batches(
   const cpuMs = ((cpuSeconds(server) - before) * 1000) / count;
   const times: number[] = [];
   // One agent at a time now: how long one batch takes when nobody else asks.
-  for (let at = 0; at < 300; at++) {
+  for (let at = 0; at < ALONE; at++) {
     const began = performance.now();
     await signOne(agents, requests, at, size);
     times.push(performance.now() - began);

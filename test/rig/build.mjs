@@ -1,4 +1,4 @@
-// Builds the real parts ahead of the tests: `node test/rig/build.mjs [name…]`, all of them unless named.
+// Builds the real parts ahead of the tests: `node test/rig/build.mjs [name…]`, all that tests need unless named.
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath, URL } from 'node:url';
 
@@ -12,7 +12,9 @@ if (Number(process.versions.node.split('.')[0]) < 24) {
 await import('../support/run-typescript.mjs');
 const { built } = await import('./cache.ts');
 const { nodeParts } = await import('./node-parts.ts');
-const { parts } = await import('./rig.ts');
+const rig = await import('./rig.ts');
+const { spireParts } = await import('./spire.ts');
+const parts = { ...rig.parts, ...spireParts };
 
 const wanted = process.argv.slice(2);
 const unknown = wanted.filter((name) => !(name in parts));
@@ -21,7 +23,8 @@ if (unknown.length > 0) {
   process.exit(2);
 }
 for (const [name, part] of Object.entries(parts)) {
-  if (wanted.length > 0 && !wanted.includes(name)) continue;
+  // What only benchmarks need is built for who names it.
+  if (wanted.length > 0 ? !wanted.includes(name) : name in spireParts) continue;
   // A node cannot be started, so what only a node runs would be built for nothing.
   if (wanted.length === 0 && name in nodeParts && process.getuid() !== 0) {
     console.error(`rig: ${name} is left out: a cluster with a node needs root`);

@@ -102,6 +102,7 @@ const skippable = {
   istio: ['istio', 'kube-schema', 'envoy', 'go'],
   cilium: ['cilium', 'go'],
   opa: ['opa', 'go'],
+  spire: ['spire', 'go'],
   'csi-sanity': ['csi-sanity', 'go'],
   kubernetes: ['kubernetes', 'etcd', 'go'],
   node: ['node', 'kubernetes', 'etcd', 'go'],
