@@ -13,6 +13,7 @@ import {
   rm,
   stat,
   symlink,
+  utimes,
   writeFile,
 } from 'node:fs/promises';
 import type { Server } from 'node:net';
@@ -167,6 +168,19 @@ describe('listenAt', () => {
     expect(current.filter((is) => is)).toHaveLength(1);
     (await rawConnection(path)).destroy();
     expect(await readdir(directory)).toEqual(['api.sock']);
+  });
+
+  it('clears what a killed process left on the way to the path, when it takes it over, and nothing else', async () => {
+    const at = (name: string): string => join(directory, name);
+    const listening = server();
+    await new Promise<void>((resolve) => listening.listen(at('.beef01'), resolve));
+    for (const name of ['.a1b2c3d', '.0f0f', '.other']) await staleSocket(at(name));
+    await writeFile(at('.cafe'), '');
+    const past = new Date(Date.now() - 60_000);
+    for (const name of ['.beef01', '.a1b2c3d', '.other', '.cafe']) await utimes(at(name), past, past);
+    const young = ['.0f0f'];
+    await listenAt(server(), { path: at('api.sock'), mode: 0o600, takeOver: true }, random);
+    expect(await readdir(directory)).toEqual([...young, '.beef01', '.cafe', '.other', 'api.sock']);
   });
 
   it('says what to do when the path is too long or relative', async () => {

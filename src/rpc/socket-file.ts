@@ -1,5 +1,5 @@
 import type { Stats } from 'node:fs';
-import { chmod, link, lstat, mkdir, rename, rm, unlink } from 'node:fs/promises';
+import { chmod, link, lstat, mkdir, readdir, rename, rm, unlink } from 'node:fs/promises';
 import type { Server } from 'node:net';
 import { connect } from 'node:net';
 import { basename, dirname, isAbsolute, join } from 'node:path';
@@ -11,6 +11,10 @@ export class SocketFileError extends SignetError {}
 
 /** `sun_path` holds 108 bytes, the last of them zero (unix(7)). */
 const LONGEST_PATH = 107;
+/** A socket under a temporary name gets its own one in a moment. */
+const TEMPORARY_NAME = /^\.[0-9a-f]{2,11}$/;
+/** One that has had it for longer than this, and does not answer, is nobody's. Milliseconds. */
+const ABANDONED_MS = 1_000;
 
 export interface SocketFileOptions {
   /** Absolute. */
@@ -21,7 +25,8 @@ export interface SocketFileOptions {
   readonly directoryMode?: number;
   /**
    * Whether it takes the place of a socket that answers, too: at no moment is there none at the path. Such a file is left
-   * when its owner ends, so that the next one can do the same.
+   * when its owner ends, so that the next one can do the same. What owners left under temporary names when they were killed
+   * is removed.
    */
   readonly takeOver?: boolean;
 }
@@ -63,8 +68,11 @@ export async function listenAt(
     try {
       await chmod(temporary, options.mode);
       const made = await lstat(temporary);
-      if (takeOver) await replace(temporary, path);
-      else await publish(temporary, path);
+      if (takeOver) {
+        await replace(temporary, path);
+        // What cannot be looked at stays: nothing depends on it.
+        await clearAbandoned(directory, made).catch(() => undefined);
+      } else await publish(temporary, path);
       return {
         path,
         // A look and a removal are two steps, between which the next owner may come.
@@ -148,6 +156,18 @@ async function refuseOtherKinds(path: string): Promise<Stats | undefined> {
 async function replace(temporary: string, path: string): Promise<void> {
   await refuseOtherKinds(path);
   await rename(temporary, path);
+}
+
+/** Removes sockets that a process killed in the middle of {@link listenAt} left. `made` tells what time it is there. */
+async function clearAbandoned(directory: string, made: Stats): Promise<void> {
+  for (const name of await readdir(directory)) {
+    if (!TEMPORARY_NAME.test(name)) continue;
+    const path = join(directory, name);
+    const found = await statOrUndefined(path);
+    // One that is bound and does not listen yet answers as little, but it is young.
+    if (found?.isSocket() !== true || made.mtimeMs - found.mtimeMs < ABANDONED_MS) continue;
+    if (!(await answers(path))) await rm(path, { force: true });
+  }
 }
 
 async function publish(temporary: string, path: string): Promise<void> {

@@ -34,8 +34,11 @@ export interface CsiServer {
   close(): Promise<void>;
 }
 
-/** How long volumes may take to be served again before the kubelet's calls are taken. */
-const RESTORE_MS = 5_000;
+/**
+ * How long volumes may take to be served again before the kubelet's calls are taken. Who serves them until then ends when
+ * these are taken.
+ */
+const RESTORE_MS = 30_000;
 /** How often it looks whether its socket is still its own. */
 const LOOK_MS = 1_000;
 /** How often volumes of other agents are looked for: soon after a take-over, since one may still be at work; then seldom. */

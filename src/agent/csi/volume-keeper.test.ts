@@ -238,6 +238,23 @@ describe('the keeper of volumes', () => {
     expect(existsSync(dirname(requested.volume.targetPath))).toBe(true);
   });
 
+  it('takes what it is making itself for no stray, however long that lasts', async () => {
+    const volumes = await keeper({
+      openContent: async (volume, data, signal) => {
+        await rm(recordOf(requested));
+        for (let look = 0; look < 3; look++) {
+          await clock.advance(60_000);
+          await volumes.restore();
+        }
+        return openContent(volume, data, signal);
+      },
+    });
+    const requested = await asked('web');
+    await volumes.publish(requested, never);
+    expect(directories()).toHaveLength(1);
+    expect(logger.lines).toEqual([]);
+  });
+
   it('changes nothing once it is closed: another agent may be at work', async () => {
     const opened = Promise.withResolvers<undefined>();
     const volumes = await keeper({

@@ -70,6 +70,9 @@ export interface ShownVolume {
   readonly problem: string | undefined;
 }
 
+/** That an operation holds: the volume's ID, its target path and its directory. */
+const NAMES = 3;
+
 const closing = new StatusError('Unavailable', 'this agent is stopping: another one will be asked');
 
 /**
@@ -140,7 +143,7 @@ export class VolumeKeeper {
     this.#admit();
     const { place, podUid } = parseTarget(this.#options.kubeletDirectory, targetPath);
     const gone = new StatusError('Aborted', 'the volume is being unpublished');
-    await this.#exclusive.end([id, targetPath], gone);
+    await this.#exclusive.end(this.#namesOf(id, targetPath), gone);
     await this.#run({ id, targetPath }, this.#closing.signal, async () => {
       const known = this.#published.get(id);
       if (known?.volume.targetPath === targetPath) await this.#forget(known);
@@ -188,7 +191,7 @@ export class VolumeKeeper {
 
   #admit(): void {
     if (this.closed) throw closing;
-    if (this.#exclusive.size >= 2 * this.#limits.maxOperations)
+    if (this.#exclusive.size >= NAMES * this.#limits.maxOperations)
       throw new StatusError('ResourceExhausted', 'too many operations on volumes are under way: try again');
   }
 
@@ -198,7 +201,7 @@ export class VolumeKeeper {
     act: (signal: AbortSignal) => Promise<void>,
   ): Promise<void> {
     return this.#exclusive
-      .run([id, targetPath], AbortSignal.any([signal, this.#closing.signal]), act)
+      .run(this.#namesOf(id, targetPath), AbortSignal.any([signal, this.#closing.signal]), act)
       .catch((thrown: unknown) => {
         const status = volumeStatus(thrown);
         if (status.status !== 'Aborted')
@@ -208,6 +211,10 @@ export class VolumeKeeper {
           });
         throw status;
       });
+  }
+
+  #namesOf(id: string, targetPath: string): readonly string[] {
+    return [id, targetPath, volumeDirectory(this.#volumes, id).path];
   }
 
   /** A pod that the server knows by another name is not the one that the kubelet means. */
@@ -262,6 +269,11 @@ export class VolumeKeeper {
   }
 
   async #adopt(directory: VolumeDirectory): Promise<void> {
+    // It is being made or removed here: half of it may be there.
+    if (this.#exclusive.holds(directory.path)) {
+      this.#strays.delete(directory.name);
+      return;
+    }
     let requested: RequestedVolume;
     try {
       requested = await readVolume(directory, this.#options.kubeletDirectory);

@@ -7,7 +7,12 @@ import type { Watched } from '../../../lib/watched.js';
 import type { DesiredObject } from '../../../store/kubernetes/applied-content.js';
 import type { AppliedSet } from '../../../store/kubernetes/applied-set.js';
 import type { Store } from '../../../store/store.js';
-import { createController, type Controller, type ReconcileOutcome } from '../controller.js';
+import {
+  createController,
+  type Controller,
+  type ReconcileOutcome,
+  type ReconcileResult,
+} from '../controller.js';
 import type { Distribution } from './distribution.js';
 import { bundleConfigMap, clusterTrustBundle, INJECT_BUNDLE_LABEL } from './plan.js';
 
@@ -31,6 +36,9 @@ export interface BundleControllerOptions {
   readonly logger: Logger;
   readonly observe?: (outcome: ReconcileOutcome, seconds: number) => void;
 }
+
+/** How soon what the API server has not told yet is looked for again. */
+const UNREAD_MS = 100;
 
 const CLUSTER = 'cluster';
 const IN_NAMESPACE = 'namespace/';
@@ -56,7 +64,7 @@ export function createBundleController(options: BundleControllerOptions): {
     return asks(name) ? [bundleConfigMap(name, options.configMapName, bundle.value)] : [];
   };
 
-  const reconcile = async (key: string): Promise<undefined> => {
+  const reconcile = async (key: string): Promise<ReconcileResult | undefined> => {
     const { sequence } = bundle.value;
     const wanted = desired(key);
     const { failures } = await objects.apply(key, wanted);
@@ -70,6 +78,8 @@ export function createBundleController(options: BundleControllerOptions): {
     const retry = failures.some((failure) => failure.retry);
     if (first.code === 'NamespaceGone' || wanted.length === 0) distribution.forget(key);
     else distribution.failed(key, { reason: first.code, message }, retry);
+    // So it is in the first moments of each term; who waits for the bundle is told.
+    if (retry && failures.every(({ code }) => code === 'NotSynced')) return { requeueAfterMs: UNREAD_MS };
     if (retry) throw new SignetError(first.code, message);
     if (first.code !== 'NamespaceGone')
       options.logger.warn('the bundle is not where it should be', { code: first.code, reason: message });
