@@ -10,6 +10,7 @@ import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
 import type { Watched } from '../lib/watched.js';
 import type { Metrics } from '../operate/metrics/metrics.js';
+import type { NodeApi } from '../rpc/node-api.js';
 import { createRpcServer, type RpcServer } from '../rpc/server.js';
 import { nodeService, peerService } from '../rpc/services.js';
 import { createFederation } from '../server/federation.js';
@@ -53,6 +54,8 @@ export interface NodeServiceParts {
 /** Who gets what, and the service that agents ask for it. */
 export interface NodeService {
   readonly server: RpcServer;
+  /** What the agent of a node may see and have signed, as {@link server} serves it. */
+  readonly nodeApi: (nodeName: string) => NodeApi;
   /** The X.509-SVIDs that are known here. */
   readonly svids: SvidLedger;
   /** Nodes whose agent follows this replica now. */
@@ -119,6 +122,15 @@ export function composeNodeService(parts: NodeServiceParts): NodeService {
       return object === undefined ? undefined : podFacts(object);
     },
   });
+  const nodeApi = (nodeName: string): NodeApi =>
+    counted.api(
+      nodeName,
+      createNodeApi({
+        ...{ registrations, signing, policies, ca, federation: federation.bundles, nodeName },
+        revokedSerials: revocations.serials,
+        issued: (svid) => controller.svids.note(svid),
+      }),
+    );
   server.service(
     nodeService,
     nodeServiceHandlers({
@@ -130,15 +142,7 @@ export function composeNodeService(parts: NodeServiceParts): NodeService {
       hasAgent: (nodeName) => agentPods.on(nodeName),
       held: (nodeName, svids) => controller.svids.held(nodeName, svids),
       attest: counted.attest(attest),
-      nodeApi: (nodeName) =>
-        counted.api(
-          nodeName,
-          createNodeApi({
-            ...{ registrations, signing, policies, ca, federation: federation.bundles, nodeName },
-            revokedSerials: revocations.serials,
-            issued: (svid) => controller.svids.note(svid),
-          }),
-        ),
+      nodeApi,
     }),
   );
   server.service(peerService, peerHandlers(controller.svids, settings.name));
@@ -148,7 +152,7 @@ export function composeNodeService(parts: NodeServiceParts): NodeService {
   const inForceOf = (podUid: string): readonly Registration[] =>
     index.forPod(podUid).filter((one) => inForce.value.of(one) === undefined);
   return {
-    server,
+    ...{ server, nodeApi },
     svids: controller.svids,
     nodes: () => counted.nodes,
     registrations: index,
