@@ -15,8 +15,10 @@ import { JwtKeeper } from './jwt-keeper.js';
 import { makeKey } from './key-maker.js';
 import { type AgentLimits, defaultAgentLimits } from './limits.js';
 import { refusalFor } from './refusal.js';
+import { RefusalLog } from './refusal-log.js';
 import { NodeRegistrations } from './registrations.js';
 import { createSds, type SdsHandlers, type SdsOptions } from './sds/handlers.js';
+import { describeSubject } from './subject.js';
 import { follow, type FollowOptions } from './sync.js';
 import { Views } from './views.js';
 import { createWorkloadApi, type WorkloadApiHandlers, type WorkloadApiParts } from './workload-api.js';
@@ -101,6 +103,7 @@ export function createAgent(options: AgentOptions): Agent {
   const jwt = new JwtKeeper({ api, clock, random, limits });
   const views = new Views({ registrations, x509, bundles, clock });
   const fairness = new Fairness(limits, clock);
+  const refused = new RefusalLog(clock, logger);
   const ready = new WatchedValue(false);
   const connected = { sync: false, bundles: false };
   const synced = { sync: false, bundles: false };
@@ -157,8 +160,13 @@ export function createAgent(options: AgentOptions): Agent {
     jwt,
     logger,
     stopped: stopped.signal,
-    refusal: (view, signal) =>
-      refusalFor({ api, clock, synced: () => ready.value, connected: isConnected }, view, signal),
+    async refusal(view, signal) {
+      const known = { api, clock, synced: () => ready.value, connected: isConnected };
+      const refusal = await refusalFor(known, view, signal);
+      if (refusal.status === 'PermissionDenied')
+        refused.refused(describeSubject(view.subject), refusal.message);
+      return refusal;
+    },
   };
 
   return {

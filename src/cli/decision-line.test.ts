@@ -46,6 +46,11 @@ describe('readDecision', () => {
     expect(readDecision(line({ message: 'access refused', reason: 'no target' }), 'n')?.outcome).toBe(
       'refused',
     );
+    const nobody = { message: 'identity refused', source: 'the pod with UID u-1', reason: 'none selects it' };
+    expect(readDecision(line(nobody), 'n')).toMatchObject({
+      ...{ outcome: 'refused', source: 'the pod with UID u-1', operation: 'identity' },
+      reason: 'none selects it',
+    });
   });
 
   it('passes over every other line', () => {

@@ -3,7 +3,7 @@ export interface LoggedDecision {
   /** RFC 3339. */
   readonly time: string;
   readonly node: string;
-  /** `refused`: no policy was asked, since the question itself was not one. */
+  /** `refused`: no policy was asked, since the question itself was not one, or since who asks has no identity. */
   readonly outcome: 'denied' | 'audited' | 'refused';
   readonly decision?: string;
   readonly source?: string;
@@ -20,10 +20,12 @@ export interface LoggedDecision {
   readonly omitted?: number;
 }
 
-/** As src/agent/authorization/decision-log.ts writes them. */
+/** As src/agent/authorization/decision-log.ts and src/agent/refusal-log.ts write them. */
+const IDENTITY = 'identity refused';
 const OUTCOMES: ReadonlyMap<string, LoggedDecision['outcome']> = new Map([
   ['access denied', 'denied'],
   ['access refused', 'refused'],
+  [IDENTITY, 'refused'],
   ['access allowed, against a policy in Audit mode', 'audited'],
 ]);
 
@@ -37,6 +39,7 @@ export function readDecision(line: string, node: string): LoggedDecision | undef
     text(fields, 'method') ?? text(fields, 'action'),
     text(fields, 'path') ?? text(fields, 'resource'),
   ].filter((one) => one !== undefined);
+  if (text(fields, 'message') === IDENTITY) operation.push('identity');
   const omitted = fields?.['omitted'];
   const optional = Object.fromEntries(
     (['decision', 'source', 'sourceIp', 'target', 'port', 'reason', 'audit', 'token'] as const).flatMap(

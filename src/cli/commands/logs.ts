@@ -20,7 +20,7 @@ interface LogsOptions extends ClusterFlags {
 /** `signet logs`. */
 export function logsCommand(io: CliIo): Command {
   const command = new Command('logs').description(
-    'Print what the agents of a cluster have denied: who asked for what, and why it was refused. Also what only an Audit policy objects to.',
+    'Print what the agents of a cluster have denied: who asked for what, and why it was refused, callers without an identity included. Also what only an Audit policy objects to.',
   );
   return addClusterOptions(command)
     .option('-f, --follow', 'go on with what comes')
@@ -102,7 +102,9 @@ function tell(io: CliIo, { output }: LogsOptions, decision: LoggedDecision): voi
     return;
   }
   const { time, outcome, source, target, port, operation, reason, audit, node } = decision;
-  const where = `${target ?? '(unknown)'}${port === undefined ? '' : `:${port}`}`;
+  // An identity is asked of the agent itself.
+  const whom = target ?? (operation === 'identity' ? 'the agent' : '(unknown)');
+  const where = `${whom}${port === undefined ? '' : `:${port}`}`;
   const what = operation === undefined ? '' : ` ${operation}`;
   const why = audit ?? reason ?? '';
   io.stdout(
