@@ -1,25 +1,18 @@
 import type { Inventory } from '../access/mesh/inventory.js';
 import type { PolicyInput, RoleInput } from '../access/policy/input.js';
-import type { LabelRequirement } from '../access/policy/model.js';
 import { createPolicyCompiler, type NamedPolicy } from '../access/policy/policy-compiler.js';
 import type { PolicySet } from '../access/policy/policy-set.js';
-import type { IdentityName, PrincipalResolver } from '../access/policy/principals.js';
-import { labelsMatch } from '../access/policy/selector.js';
-import type { Registration } from '../identity/registration/registration.js';
-import type { StoreChange, StoredObject, StoreReader } from '../store/store.js';
-import { readInventory } from './inventory.js';
+import type { StoredObject, StoreReader } from '../store/store.js';
 import { readRegistrations } from './registrations.js';
 import type { TrustDomainSettings } from './trust-domain.js';
+import { World, type ChangedObject, type RegistrationSource } from './world.js';
+
+export type { ChangedObject, RegistrationSource };
 
 /** Everything that a question about access is answered from. */
 export interface AccessView {
   readonly policies: PolicySet;
   readonly inventory: Inventory;
-}
-
-/** The registrations of a store, as far as access is about them. */
-export interface RegistrationSource {
-  all(): Iterable<Pick<Registration, 'subject' | 'identity' | 'spiffeId'>>;
 }
 
 /** The policies of a store, compiled, and the workloads that they are about. */
@@ -30,9 +23,6 @@ export function readAccessView(
 ): AccessView {
   return createAccessReader(store, settings, registrations).view;
 }
-
-/** Which object of a store is other than before. */
-export type ChangedObject = Pick<StoreChange, 'kind' | 'key'>;
 
 /** A view that is read again in part. */
 export interface AccessReader {
@@ -52,8 +42,7 @@ export function createAccessReader(
   settings: TrustDomainSettings,
   registrations: RegistrationSource,
 ): AccessReader {
-  const world = readWorld(store, settings, registrations);
-  let { inventory } = world;
+  const world = new World(store, settings.name, registrations);
   const roles = (): readonly RoleInput[] => store.list('AccessRole') as unknown as readonly RoleInput[];
   const compiler = createPolicyCompiler(
     POLICIES.flatMap((kind) => store.list(kind).map((object) => named(kind, keyOf(object), object))),
@@ -61,23 +50,20 @@ export function createAccessReader(
   );
   return {
     get view() {
-      return { inventory, policies: compiler.set };
+      return { inventory: world.inventory, policies: compiler.set };
     },
     update(changes) {
-      const other = changes.some((change) => changesWorld(change, store))
-        ? readWorld(store, settings, registrations)
-        : undefined;
+      const isOther = changes.some((change) => changesWorld(change, store));
+      if (isOther) world.update(changes);
       const policies = changes
         .filter(({ kind }) => POLICIES.includes(kind))
         .map(({ kind, key }) => named(kind, key, store.get(kind, key)));
       compiler.update({
         policies,
         ...(changes.some(({ kind }) => kind === 'AccessRole') ? { roles: roles() } : {}),
-        ...(other === undefined ? {} : { resolver: other.resolver }),
+        ...(isOther ? { resolver: world.resolver } : {}),
       });
-      // Pods come and go oftener than workloads do.
-      if (other !== undefined && !isSame(other.inventory, inventory)) inventory = other.inventory;
-      return { inventory, policies: compiler.set };
+      return { inventory: world.inventory, policies: compiler.set };
     },
   };
 }
@@ -97,57 +83,3 @@ function changesWorld({ kind, key }: ChangedObject, store: StoreReader): boolean
   const slash = key.indexOf('/');
   return slash < 0 || store.get('Namespace', key.slice(0, slash)) === undefined;
 }
-
-/** Whether all that is said is the same; what is asked of an inventory follows from that. */
-function isSame(a: Inventory, b: Inventory): boolean {
-  return JSON.stringify(a) === JSON.stringify(b);
-}
-
-interface World {
-  readonly inventory: Inventory;
-  readonly resolver: PrincipalResolver;
-}
-
-/** What policies are about. */
-function readWorld(
-  store: StoreReader,
-  settings: TrustDomainSettings,
-  registrations: RegistrationSource,
-): World {
-  const { byPod, byIdentity } = indexRegistrations(registrations);
-  const inventory = readInventory(store, {
-    trustDomain: settings.name,
-    spiffeIds: (uid) => [...(byPod.get(uid) ?? [])],
-  });
-  const resolver: PrincipalResolver = {
-    trustDomain: settings.name,
-    identity(ref) {
-      const key = ref.namespace === '' ? ref.name : `${ref.namespace}/${ref.name}`;
-      if (store.get(ref.kind, key) === undefined) return undefined;
-      return [...(byIdentity.get(identityKey(ref)) ?? [])].sort();
-    },
-    namespaces: (requirements: readonly LabelRequirement[]) =>
-      inventory.namespaces.filter(({ labels }) => labelsMatch(requirements, labels)).map(({ name }) => name),
-  };
-  return { inventory, resolver };
-}
-
-function indexRegistrations(registrations: RegistrationSource): {
-  readonly byPod: ReadonlyMap<string, ReadonlySet<string>>;
-  readonly byIdentity: ReadonlyMap<string, ReadonlySet<string>>;
-} {
-  const byPod = new Map<string, Set<string>>();
-  const byIdentity = new Map<string, Set<string>>();
-  const add = (map: Map<string, Set<string>>, key: string, uri: string): void => {
-    const known = map.get(key);
-    if (known === undefined) map.set(key, new Set([uri]));
-    else known.add(uri);
-  };
-  for (const { subject, identity, spiffeId } of registrations.all()) {
-    if (subject.kind === 'pod') add(byPod, subject.uid, spiffeId.uri);
-    add(byIdentity, identityKey(identity), spiffeId.uri);
-  }
-  return { byPod, byIdentity };
-}
-
-const identityKey = ({ kind, namespace, name }: IdentityName): string => `${kind} ${namespace}/${name}`;

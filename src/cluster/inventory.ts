@@ -7,6 +7,7 @@ import {
   type WorkloadProbe,
 } from '../access/mesh/inventory.js';
 import type { PodFacts } from '../identity/registration/registration.js';
+import { BugError } from '../lib/errors.js';
 import type { StoredObject, StoreReader } from '../store/store.js';
 import { podFacts } from './pod-facts.js';
 import { list, protocolOf, readGateways, readServices, type Fields } from './services.js';
@@ -35,11 +36,41 @@ export interface InventoryOptions {
 
 /** The namespaces, and the workloads of all pods that run, with the identities that they get. */
 export function readInventory(store: StoreReader, options: InventoryOptions): Inventory {
-  const workloads = new Map<string, InventoryWorkload>();
-  for (const object of store.list('Pod')) {
+  const pods = store.list('Pod');
+  const workloads = new WorkloadTable();
+  for (const pod of pods) workloads.add(pod, options.spiffeIds(pod.metadata.uid));
+  return inventoryOf(store, { ...options, workloads, podNamespaces: pods.map(namespaceOf) });
+}
+
+/** Pods that are alike in all that is said of a workload. */
+export interface AlikePods {
+  readonly workload: InventoryWorkload;
+  readonly key: string;
+  readonly probes: string;
+  pods: number;
+}
+
+/** The workloads of pods, kept in step pod by pod. What is known of them does not depend on the order of the changes. */
+export class WorkloadTable {
+  /** By what tells workloads apart, then by their probes. */
+  readonly #workloads = new Map<string, Map<string, AlikePods>>();
+  #version = 0;
+
+  /** Another number whenever {@link workloads} may say something else. */
+  get version(): number {
+    return this.#version;
+  }
+
+  clear(): void {
+    this.#workloads.clear();
+    this.#version += 1;
+  }
+
+  /** Counts a pod; undefined for one that has ended, which is of no workload. */
+  add(object: StoredObject, spiffeIds: readonly string[]): AlikePods | undefined {
     const facts = podFacts(object);
-    if (facts === undefined) continue;
-    const workload = workloadOf(object, facts, options);
+    if (facts === undefined) return undefined;
+    const workload = workloadOf(object, facts, spiffeIds);
     const key = JSON.stringify([
       workload.namespace,
       workload.name,
@@ -48,18 +79,71 @@ export function readInventory(store: StoreReader, options: InventoryOptions): In
       workload.spiffeIds,
       workload.ports,
     ]);
-    if (!workloads.has(key)) workloads.set(key, workload);
+    const probes = JSON.stringify(workload.probes ?? []);
+    const alike = this.#workloads.get(key) ?? new Map<string, AlikePods>();
+    this.#workloads.set(key, alike);
+    const known = alike.get(probes) ?? { workload, key, probes, pods: 0 };
+    alike.set(probes, known);
+    known.pods += 1;
+    if (known.pods === 1) this.#version += 1;
+    return known;
   }
-  const namespaces = readNamespaces(store);
+
+  /** Takes a pod back that was counted. */
+  remove(pod: AlikePods): void {
+    pod.pods -= 1;
+    if (pod.pods > 0) return;
+    this.#version += 1;
+    const alike = this.#workloads.get(pod.key);
+    alike?.delete(pod.probes);
+    if (alike?.size === 0) this.#workloads.delete(pod.key);
+  }
+
+  /** All workloads, in order. */
+  workloads(): readonly InventoryWorkload[] {
+    return [...this.#workloads]
+      .map(([key, alike]) => ({ key, workload: firstOf(alike) }))
+      .sort(
+        (a, b) =>
+          compare(a.workload.namespace, b.workload.namespace) ||
+          compare(a.workload.name, b.workload.name) ||
+          compare(a.key, b.key),
+      )
+      .map(({ workload }) => workload);
+  }
+}
+
+/** Of pods that differ in their probes alone, those speak for all that come first in order. */
+function firstOf(alike: ReadonlyMap<string, AlikePods>): InventoryWorkload {
+  const [first, ...more] = alike.values();
+  if (first === undefined) throw new BugError('a workload has no pods');
+  return more.reduce((least, one) => (one.probes < least.probes ? one : least), first).workload;
+}
+
+/** What there is: workloads by the table, all else by the store. */
+export function inventoryOf(
+  store: StoreReader,
+  {
+    trustDomain,
+    workloads,
+    podNamespaces,
+  }: {
+    readonly trustDomain: string;
+    readonly workloads: WorkloadTable;
+    /** Namespaces that have a pod, one that has ended too. */
+    readonly podNamespaces: Iterable<string>;
+  },
+): Inventory {
+  const namespaces = readNamespaces(store, podNamespaces);
   const services = readServices(store);
   const gateways = readGateways(store);
   const labels = new Map(namespaces.map((namespace) => [namespace.name, namespace.labels]));
   return createInventory({
-    trustDomain: options.trustDomain,
+    trustDomain,
     namespaces,
-    workloads: [...workloads.values()]
-      .map((workload) => ({ ...workload, namespaceLabels: labels.get(workload.namespace) ?? {} }))
-      .sort((a, b) => compare(a.namespace, b.namespace) || compare(a.name, b.name)),
+    workloads: workloads
+      .workloads()
+      .map((workload) => ({ ...workload, namespaceLabels: labels.get(workload.namespace) ?? {} })),
     ...(services.length === 0 ? {} : { services }),
     ...(gateways.length === 0 ? {} : { gateways }),
   });
@@ -68,21 +152,26 @@ export function readInventory(store: StoreReader, options: InventoryOptions): In
 const compare = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);
 
 /** The namespaces that there are, and those that objects are in though nobody wrote them down. */
-function readNamespaces(store: StoreReader): readonly InventoryNamespace[] {
+function readNamespaces(store: StoreReader, podNamespaces: Iterable<string>): readonly InventoryNamespace[] {
   const found = new Map<string, Readonly<Record<string, string>>>();
   for (const { metadata } of store.list('Namespace')) found.set(metadata.name, metadata.labels ?? {});
-  for (const kind of ['Pod', 'ServiceAccount', 'Service', 'Gateway', 'WorkloadIdentity', 'AccessPolicy']) {
-    for (const { metadata } of store.list(kind)) {
-      const name = metadata.namespace ?? 'default';
-      if (!found.has(name)) found.set(name, {});
-    }
-  }
+  const add = (name: string): void => {
+    if (!found.has(name)) found.set(name, {});
+  };
+  for (const name of podNamespaces) add(name);
+  for (const kind of ['ServiceAccount', 'Service', 'Gateway', 'WorkloadIdentity', 'AccessPolicy'])
+    for (const object of store.list(kind)) add(namespaceOf(object));
   return [...found]
     .sort(([a], [b]) => compare(a, b))
     .map(([name, labels]) => ({ name, labels: { ...labels, [NAMESPACE_NAME_LABEL]: name } }));
 }
 
-function workloadOf(pod: StoredObject, facts: PodFacts, options: InventoryOptions): InventoryWorkload {
+/** Of a namespaced object. */
+export function namespaceOf({ metadata }: StoredObject): string {
+  return metadata.namespace ?? 'default';
+}
+
+function workloadOf(pod: StoredObject, facts: PodFacts, spiffeIds: readonly string[]): InventoryWorkload {
   const containers = containersOf(pod);
   const probes = containers.flatMap(probesOf);
   return {
@@ -91,7 +180,7 @@ function workloadOf(pod: StoredObject, facts: PodFacts, options: InventoryOption
     serviceAccount: facts.serviceAccount,
     labels: workloadLabels(facts.labels),
     namespaceLabels: {},
-    spiffeIds: [...options.spiffeIds(facts.uid)].sort(),
+    spiffeIds: [...spiffeIds].sort(),
     ports: containers.flatMap(portsOf).sort((a, b) => a.port - b.port),
     ...(probes.length === 0 ? {} : { probes }),
   };
