@@ -1,7 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import { execFile } from 'node:child_process';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
 import { makeKey } from '../../src/agent/key-maker.js';
 import { connectToServer } from '../../src/agent/remote/server-connection.js';
 import { systemClock } from '../../src/lib/clock.js';
@@ -24,7 +22,6 @@ import {
 
 /* What a pod, a thief or an accident on a real node comes to. */
 
-const run = promisify(execFile);
 const FETCH = ['x509', 'fetch', '-socket'];
 
 (isSkipped('node') ? describe.skip : describe)('on a node', () => {
@@ -174,27 +171,88 @@ const FETCH = ['x509', 'fetch', '-socket'];
       '--bound-object-name=victim',
     );
     expect(await use(workloads, connected)).toContain('agents run as service account');
+    // The right account, but no agent's pod.
+    expect(await use(await token('signet-agent', AGENT_NAMESPACE, audience), connected)).toMatch(/pod/);
 
     await world.deletePod(name, AGENT_NAMESPACE);
     expect(await use(stolen, connected)).toMatch(/does not accept|is not there/);
     await agentsAreReady();
   });
 
-  it('a node without the volumes of its pods, as after a boot, goes on', async () => {
-    await world.applyPod({ name: 'before', labels: { app: 'shop' }, volume: { files: 'pem' } });
-    const { uid } = (await world.podIs('Ready', 'before')).metadata;
+  it('a token of its own with the server’s audience makes no agent of a pod', async () => {
+    const bundle = await bundleOf(world.cluster, TRUST_DOMAIN);
+    const metadata = { name: 'stolen-bundle', namespace: 'default' };
+    await world.apply({ apiVersion: 'v1', kind: 'ConfigMap', metadata, data: { 'bundle.json': bundle } });
+    const projected = [{ serviceAccountToken: { path: 'token', audience: 'signet-server' } }];
+    const volumes = [
+      { name: 'bundle', configMap: { name: metadata.name } },
+      { name: 'token', projected: { sources: projected } },
+    ];
+    const args = [
+      ...['agent', `--server=signet-server.${SERVER_NAMESPACE}.svc:8443`, '--no-csi'],
+      ...['--token-file=/token/token', '--bundle-file=/bundle/bundle.json', '--state-directory=/tmp/state'],
+    ];
+    const volumeMounts = volumes.map(({ name }) => ({ name, mountPath: `/${name}` }));
+    const containers = [{ name: 'main', image: IMAGES.signet, args, volumeMounts }];
+    await world.applyPod({ name: 'impostor', spec: { containers, volumes } });
+    await world.podIs('Ready', 'impostor');
+    const said = await until(
+      'an answer of the server',
+      async () =>
+        (await world.podLogs('impostor')).split('\n').find((line) => line.includes('take this agent')),
+      60_000,
+    );
+    expect(said).toContain('agents run as service account');
+    expect(await world.podLogs('impostor')).not.toContain('attested');
+    await world.deletePod('impostor');
+  });
+
+  /** Does something while the node has no agent, and waits until it has one again. */
+  const withoutAgent = async (act: () => Promise<void>): Promise<void> => {
     const daemonSet = ['daemonset/signet-agent', `--namespace=${AGENT_NAMESPACE}`, '--type=merge'];
     const nowhere = (value: string | null): string =>
       JSON.stringify({ spec: { template: { spec: { nodeSelector: { 'signet.dev/nowhere': value } } } } });
     await world.kubectl('patch', ...daemonSet, '--patch', nowhere('yes'));
     await until('no agent', async () => (await agentPod()).name === '', 60_000);
-    await onNode(
-      `for m in $(grep csi.signet.dev\\\\\\|kubernetes.io~csi /proc/self/mountinfo | cut -d' ' -f5); do umount -l $m; done; umount -l /run/signet/volumes`,
-    );
-    expect(await onNode('grep -c " /run/signet/volumes " /proc/self/mountinfo')).toBe('0\n');
-    await world.cluster.restartKubelet();
+    await act();
     await world.kubectl('patch', ...daemonSet, '--patch', nowhere(null));
     await agentsAreReady();
+  };
+
+  it('pods that come and go while there is no agent start, and end, once there is one', async () => {
+    const before = await volumesOnNode();
+    const shop = (name: string): Promise<void> =>
+      world.applyPod({ name, labels: { app: 'shop' }, volume: { files: 'pem' } });
+    const uidOf = async (name: string): Promise<string> => (await world.pod(name)).metadata.uid;
+    for (const name of ['leaves', 'forced']) await shop(name);
+    for (const name of ['leaves', 'forced']) await world.podIs('Ready', name);
+    const gone = [await uidOf('leaves'), await uidOf('forced')];
+    await withoutAgent(async () => {
+      await world.kubectl('delete', 'pod', 'leaves', '--wait=false');
+      await world.kubectl('delete', 'pod', 'forced', '--grace-period=0', '--force');
+      for (const name of ['comes', 'fleeting']) await shop(name);
+      expect(await eventOf('comes', 'FailedMount')).toContain('csi.signet.dev');
+      gone.push(await uidOf('fleeting'));
+      await world.kubectl('delete', 'pod', 'fleeting', '--wait=false');
+    });
+    await world.podIs('Ready', 'comes');
+    for (const uid of gone) await isGone(uid);
+    for (const name of ['leaves', 'forced', 'fleeting'])
+      await expect(world.pod(name)).rejects.toThrow(/no pod/);
+    expect(await volumesOnNode()).toBe(before + 1);
+    await world.deletePod('comes');
+  });
+
+  it('a node without the volumes of its pods, as after a boot, goes on', async () => {
+    await world.applyPod({ name: 'before', labels: { app: 'shop' }, volume: { files: 'pem' } });
+    const { uid } = (await world.podIs('Ready', 'before')).metadata;
+    await withoutAgent(async () => {
+      await onNode(
+        `for m in $(grep csi.signet.dev\\\\\\|kubernetes.io~csi /proc/self/mountinfo | cut -d' ' -f5); do umount -l $m; done; umount -l /run/signet/volumes`,
+      );
+      expect(await onNode('grep -c " /run/signet/volumes " /proc/self/mountinfo')).toBe('0\n');
+      await world.cluster.restartKubelet();
+    });
     await world.applyPod({ name: 'after', labels: { app: 'shop' }, volume: { files: 'pem' } });
     const after = (await world.podIs('Ready', 'after')).metadata.uid;
     await world.deletePod('before');
@@ -226,14 +284,5 @@ const FETCH = ['x509', 'fetch', '-socket'];
     expect(await fetched('none', 'nobody')).toContain('PermissionDenied');
     const { stdout } = await world.cluster.enter(await spiffeClient(), ...FETCH, '/run/signet/api.sock');
     expect(stdout).toContain('PermissionDenied');
-  });
-
-  it('is told of by the plugin of kubectl', async () => {
-    const plugin = join(import.meta.dirname, '../../bin/kubectl-signet');
-    const env = { ...process.env, KUBECONFIG: world.cluster.kubeconfig };
-    const ask = async (...args: string[]): Promise<string> => (await run(plugin, args, { env })).stdout;
-    expect(await ask('status')).toContain(`trust domain ${TRUST_DOMAIN}`);
-    expect(await ask('agents')).toContain(world.cluster.nodeName);
-    expect(await run(plugin, ['logs'], { env })).toMatchObject({ stderr: '' });
   });
 });
