@@ -1,4 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { execFile } from 'node:child_process';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { IMAGES } from '../rig/images.js';
 import { until } from '../support/until.js';
 import { isSkipped, rigTimeout } from '../rig/rig.js';
@@ -9,6 +12,8 @@ import {
   TRUST_DOMAIN,
   type NodeWorld,
 } from './support/world.js';
+
+const run = promisify(execFile);
 
 /* Installed by its chart into a real cluster, Signet gives a pod its identity. */
 
@@ -64,6 +69,27 @@ import {
     const { code, error } = JSON.parse(await world.podLogs('stranger')) as Record<'code' | 'error', string>;
     expect(code).toBe('PermissionDenied');
     expect(error).toContain('no identity selects pod default/stranger');
+  });
+
+  it('tells the same to who asks the plugin of kubectl, and what the agent holds', async () => {
+    const plugin = join(import.meta.dirname, '../../bin/kubectl-signet');
+    const env = { ...process.env, KUBECONFIG: world.cluster.kubeconfig };
+    const ask = (...args: string[]): Promise<{ readonly stdout: string; readonly stderr: string }> =>
+      run(plugin, args, { env });
+    await world.applyPod({ name: 'holder', labels: { app: 'shop' }, volume: { files: 'pem' } });
+    await world.podIs('Ready', 'holder');
+    expect((await ask('status')).stdout).toContain(`trust domain ${TRUST_DOMAIN}`);
+    const { stdout, stderr } = await ask('logs');
+    expect(stderr).toBe('');
+    expect(stdout).toMatch(/refused .* -> the agent identity on .*no identity selects pod default\/stranger/);
+    // Its figures come through the API server's proxy to pods.
+    const { agents } = JSON.parse((await ask('agents', '--output=json')).stdout) as Record<'agents', unknown>;
+    expect(agents).toEqual([
+      expect.objectContaining({
+        ...{ node: world.cluster.nodeName, ready: true, connected: true },
+        ...{ registrations: 1, svids: 1, failing: 0 },
+      }),
+    ]);
   });
 
   it('refuses a volume with an attribute that it does not know, in an event of the pod that names the nearest', async () => {
