@@ -11,6 +11,7 @@ import type { Scope } from '../e2e/support/scope.js';
 import { signetCommand } from '../e2e/support/signet.js';
 import type { ControlPlane } from '../rig/control-plane.js';
 import { bundleOf } from '../support/cluster-agents.js';
+import { serverNodeOptions } from './chart-options.js';
 
 /** A cluster for benchmarks: real control plane, real server, agents in this process for nodes that are only names. */
 
@@ -87,7 +88,7 @@ export async function identity(
   });
 }
 
-/** A server in a process of its own. */
+/** A server in a process of its own, as in the chart. */
 export interface BenchServer {
   readonly process: Program;
   readonly port: number;
@@ -106,7 +107,7 @@ export async function startBenchServer(scope: Scope, plane: ControlPlane, atPort
     '--http-address',
     '127.0.0.1:0',
   ];
-  const process = start(scope, signetCommand(args));
+  const process = start(scope, signetCommand(args), { env: { NODE_OPTIONS: serverNodeOptions() } });
   let port: number | undefined;
   while (port === undefined) {
     if (process.hasExited()) throw new Error(`the server ended: ${process.stderr().slice(-2000)}`);

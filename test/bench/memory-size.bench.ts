@@ -1,10 +1,8 @@
 import { execFileSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
+import { serverNodeOptions } from './chart-options.js';
 import type { ChangeFigures, MemoryFigures } from './memory-size-one.js';
 import { bounded, type BenchRow } from './row.js';
-
-/** Of `server.extraEnv` in the chart, which this bench has no other way to know. */
-const CHART_OPTIONS = '--max-semi-space-size=8';
 
 /**
  * 100,000 pods on 5,000 nodes, 1,000 identities and 1,000 policies over an API server in memory: the store with its
@@ -58,6 +56,6 @@ function changed(what: string, figures: ChangeFigures, nodes: number): BenchRow[
 function measured(): MemoryFigures {
   const path = (relative: string): string => fileURLToPath(new URL(relative, import.meta.url));
   const typescript = new URL('../support/run-typescript.mjs', import.meta.url).href;
-  const args = [CHART_OPTIONS, '--import', typescript, path('memory-size-one.ts')];
+  const args = [serverNodeOptions(), '--import', typescript, path('memory-size-one.ts')];
   return JSON.parse(execFileSync(process.execPath, args, { encoding: 'utf8' })) as MemoryFigures;
 }
