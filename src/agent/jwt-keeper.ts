@@ -156,7 +156,7 @@ export class JwtKeeper {
   #keep(key: string, registration: Registration, signed: SignedJwt): CachedJwt {
     const { clock, random, limits } = this.#options;
     const now = clock.now();
-    const validity = { notBefore: signed.issuedAt, notAfter: signed.expiresAt };
+    const validity = { signedAt: signed.issuedAt, notAfter: signed.expiresAt };
     const jwt = {
       token: signed.token,
       keyId: signed.keyId,
@@ -226,7 +226,7 @@ export function isJwtExpired(jwt: CachedJwt, clock: Pick<Clock, 'now' | 'monoton
 }
 
 function timeOf(jwt: CachedJwt, clock: Pick<Clock, 'now' | 'monotonic'>): number {
-  return timeFor({ notBefore: jwt.issuedAt, receivedMonotonic: jwt.receivedMonotonic }, clock);
+  return timeFor({ signedAt: jwt.issuedAt, receivedMonotonic: jwt.receivedMonotonic }, clock);
 }
 
 /** The audiences as a set in its one written order: the cache's key, and what is asked for. */

@@ -1,3 +1,4 @@
+import { BACKDATE_MS } from '../identity/pki/backdate.js';
 import { type KeyType, keyPairFromPkcs8 } from '../identity/pki/keys.js';
 import { encodePem } from '../identity/pki/pem.js';
 import { Backoff } from '../lib/backoff.js';
@@ -117,14 +118,15 @@ async function request({ keyType, request: ask, clock, random }: OwnSvidOptions)
   const key = await makeKey(keyType);
   const { chain, notBefore, notAfter, authorityId } = await ask(key);
   const receivedAt = clock.now();
+  const signedAt = notBefore + BACKDATE_MS;
   return {
     svid: {
       cert: chain.map((der) => encodePem('CERTIFICATE', der)).join(''),
       key: keyPairFromPkcs8(key.pkcs8).privateKey.export({ type: 'pkcs8', format: 'pem' }) as string,
       notAfter,
     },
-    ...{ notBefore, notAfter, receivedAt, authorityId },
+    ...{ notBefore, notAfter, receivedAt, signedAt, authorityId },
     receivedMonotonic: clock.monotonic(),
-    renewAt: renewalTime({ notBefore, notAfter }, receivedAt, random.fraction()),
+    renewAt: renewalTime({ signedAt, notAfter }, receivedAt, random.fraction()),
   };
 }

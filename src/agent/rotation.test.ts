@@ -18,6 +18,7 @@ function svid(changes: Partial<RotatingSvid> = {}): RotatingSvid {
     notAfter: HOUR,
     receivedAt: 0,
     receivedMonotonic: 0,
+    signedAt: -1_000,
     renewAt: HOUR / 2,
     authorityId: 'a1',
     ...changes,
@@ -26,7 +27,7 @@ function svid(changes: Partial<RotatingSvid> = {}): RotatingSvid {
 
 describe('renewalTime', () => {
   it('is the half of what is left on receipt, ± 10 %', () => {
-    const validity = { notBefore: -60_000, notAfter: HOUR };
+    const validity = { signedAt: -60_000, notAfter: HOUR };
     expect(renewalTime(validity, 0, 0)).toBeCloseTo(HOUR * 0.45);
     expect(renewalTime(validity, 0, 0.5)).toBeCloseTo(HOUR * 0.5);
     expect(renewalTime(validity, 0, 0.999999)).toBeCloseTo(HOUR * 0.55, -1);
@@ -41,7 +42,7 @@ describe('renewalTime', () => {
         time,
         fc.double({ min: 0, max: 0.999, noNaN: true }),
         (start, length, received, fraction) => {
-          const validity = { notBefore: start, notAfter: start + length };
+          const validity = { signedAt: start, notAfter: start + length };
           const at = renewalTime(validity, received, fraction);
           expect(at).toBeGreaterThanOrEqual(start);
           expect(at).toBeLessThanOrEqual(validity.notAfter);
@@ -85,11 +86,11 @@ describe('a clock that is wrong', () => {
   it('makes no SVID live longer than it was made for, however it is set and whenever', () => {
     fc.assert(
       fc.property(time, time, fc.integer({ min: 0, max: 3 * HOUR }), (wall, setTo, elapsed) => {
-        const { notBefore, notAfter } = svid();
-        const renewAt = renewalTime({ notBefore, notAfter }, wall, 0.5);
+        const { signedAt, notAfter } = svid();
+        const renewAt = renewalTime({ signedAt, notAfter }, wall, 0.5);
         const held = svid({ receivedAt: wall, receivedMonotonic: 5_000, renewAt });
         const clock = { now: () => setTo, monotonic: () => 5_000 + elapsed };
-        if (elapsed >= notAfter - notBefore) expect(rotationReason(held, clock, none)).toBe('expired');
+        if (elapsed >= notAfter - signedAt) expect(rotationReason(held, clock, none)).toBe('expired');
         expect(timeFor(held, clock)).toBeGreaterThanOrEqual(setTo);
         expect(isExpired(held, { ...clock, now: () => notAfter })).toBe(true);
       }),
@@ -98,13 +99,13 @@ describe('a clock that is wrong', () => {
 
   it('still lets an SVID be renewed in the middle of its life', () => {
     const behind = -10 * HOUR;
-    const { notBefore, notAfter } = svid();
-    const renewAt = renewalTime({ notBefore, notAfter }, behind, 0.5);
+    const { signedAt, notAfter } = svid();
+    const renewAt = renewalTime({ signedAt, notAfter }, behind, 0.5);
     const held = svid({ receivedAt: behind, renewAt });
     const later = (ms: number): string | undefined =>
       rotationReason(held, { now: () => behind + ms, monotonic: () => ms }, none);
-    expect(later((notAfter - notBefore) / 2 - 1)).toBeUndefined();
-    expect(later((notAfter - notBefore) / 2)).toBe('due');
+    expect(later((notAfter - signedAt) / 2 - 1)).toBeUndefined();
+    expect(later((notAfter - signedAt) / 2)).toBe('due');
   });
 });
 

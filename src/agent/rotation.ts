@@ -8,6 +8,8 @@ export interface RotatingSvid {
   readonly receivedAt: number;
   /** The same in monotonic milliseconds. */
   readonly receivedMonotonic: number;
+  /** When the server signed it, by its clock. */
+  readonly signedAt: number;
   /** From {@link renewalTime}. */
   readonly renewAt: number;
   /** Subject key ID (hex) of the authority that signed it. */
@@ -35,29 +37,29 @@ const JITTER = 0.1;
  * @param fraction a random number in [0, 1)
  */
 export function renewalTime(
-  validity: { readonly notBefore: number; readonly notAfter: number },
+  validity: { readonly signedAt: number; readonly notAfter: number },
   receivedAt: number,
   fraction: number,
 ): number {
-  const from = Math.min(Math.max(receivedAt, validity.notBefore), validity.notAfter);
+  const from = Math.min(Math.max(receivedAt, validity.signedAt), validity.notAfter);
   const half = (validity.notAfter - from) / 2;
   return from + half * (1 - JITTER + 2 * JITTER * fraction);
 }
 
 /**
- * The wall time that an SVID is judged by: never earlier than it must be, since the SVID had begun when it came. So none
+ * The wall time that an SVID is judged by: never earlier than it must be, since the SVID had been signed when it came. So none
  * lives longer than it was made for because the clock of this machine is behind, or was set back.
  */
 export function timeFor(
-  svid: Pick<RotatingSvid, 'notBefore' | 'receivedMonotonic'>,
+  svid: Pick<RotatingSvid, 'signedAt' | 'receivedMonotonic'>,
   clock: Pick<Clock, 'now' | 'monotonic'>,
 ): number {
-  return Math.max(clock.now(), svid.notBefore + clock.monotonic() - svid.receivedMonotonic);
+  return Math.max(clock.now(), svid.signedAt + clock.monotonic() - svid.receivedMonotonic);
 }
 
 /** Whether the SVID is past its end: such a one is never handed out. */
 export function isExpired(
-  svid: Pick<RotatingSvid, 'notBefore' | 'notAfter' | 'receivedMonotonic'>,
+  svid: Pick<RotatingSvid, 'signedAt' | 'notAfter' | 'receivedMonotonic'>,
   clock: Pick<Clock, 'now' | 'monotonic'>,
 ): boolean {
   return timeFor(svid, clock) >= svid.notAfter;

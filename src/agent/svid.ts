@@ -1,4 +1,5 @@
 import type { SignedX509 } from '../rpc/node-api.js';
+import { BACKDATE_MS } from '../identity/pki/backdate.js';
 import { concatBytes } from '../identity/pki/bytes.js';
 import { asBuffer } from './bytes.js';
 import { renewalTime, type RotatingSvid } from './rotation.js';
@@ -115,6 +116,7 @@ export function packSvid(
 ): CachedSvid {
   const [leaf, ...intermediates] = signed.chain;
   if (leaf === undefined) throw new RangeError('an SVID has at least a leaf');
+  const signedAt = signed.notBefore + BACKDATE_MS;
   return {
     spiffeId: own.spiffeId,
     revision: own.revision,
@@ -124,7 +126,8 @@ export function packSvid(
     notAfter: signed.notAfter,
     receivedAt: context.now,
     receivedMonotonic: context.monotonic,
-    renewAt: renewalTime(signed, context.now, context.fraction),
+    signedAt,
+    renewAt: renewalTime({ signedAt, notAfter: signed.notAfter }, context.now, context.fraction),
     material: concatBytes([leaf, own.pkcs8]),
     leafLength: leaf.length,
     intermediates: context.sharing.concat(intermediates),
