@@ -56,13 +56,14 @@ func keepRunning(ctx context.Context, args []string) error {
 	every := t.set.Duration("every", 100*time.Millisecond, "from one look and call to the next")
 	t.parse(args)
 	watch := &watched{}
-	options := append(t.options(), workloadapi.WithLogger(watch))
+	way := newPhases()
+	options := append(t.options(), workloadapi.WithLogger(watch), way.option())
 	source, err := workloadapi.NewX509Source(ctx, workloadapi.WithClientOptions(options...))
 	if err != nil {
 		return err
 	}
 	defer source.Close()
-	if err := emitFirst(source, watch); err != nil {
+	if err := emitFirst(source, watch, way); err != nil {
 		return err
 	}
 	var updates atomic.Int64
@@ -114,21 +115,28 @@ func keepRunning(ctx context.Context, args []string) error {
 }
 
 // emitFirst says when the first SVID was there: since the program began and since its process was made, which a container
-// runtime does a good while before it starts the program in it.
-func emitFirst(source *workloadapi.X509Source, watch *watched) error {
+// runtime does a good while before it starts the program in it. And what became of the time.
+func emitFirst(source *workloadapi.X509Source, watch *watched, way *phases) error {
 	svid, err := source.GetX509SVID()
 	if err != nil {
 		return err
 	}
 	now := time.Now()
+	ran, waited, err := way.cores()
+	if err != nil {
+		return err
+	}
 	made, err := processAge()
 	if err != nil {
 		return err
 	}
-	emit(object{
+	line := object{
 		"first": svid.ID.String(), "watchErrors": watch.errors.Load(),
-		"sinceBegan": float64(now.Sub(began).Microseconds()) / 1000, "sinceMade": made.Milliseconds(),
-	})
+		"sinceBegan": milliseconds(int64(now.Sub(began))), "sinceMade": made.Milliseconds(),
+		"ran": milliseconds(ran), "waited": milliseconds(waited),
+	}
+	way.addTo(line)
+	emit(line)
 	return nil
 }
 

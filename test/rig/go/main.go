@@ -37,6 +37,7 @@ var commands = map[string]command{
 	"tls client":        {"calls an mTLS echo server once for each line of stdin", tlsClient},
 	"keep":              {"holds an X509Source, serves and calls mTLS until it is stopped, and says what went wrong", keepRunning},
 	"verify-cert":       {"verifies a PEM chain against a PEM bundle with crypto/x509 and with go-spiffe", verifyCert},
+	"crowd":             {"opens an X.509 stream at each socket that stdin names, and holds it", crowd},
 	"load":              {"fetches the first X.509-SVID over and over, many at a time", load},
 	"flood":             {"opens many connections and leaves them until stdin ends", flood},
 	"stall":             {"opens X.509 streams and never reads a byte, until stdin ends", stall},
