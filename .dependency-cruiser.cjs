@@ -138,8 +138,8 @@ module.exports = {
     packageOnlyIn('prom-client', ['^src/operate/metrics/'], 'metrics are made from one list'),
     packageOnlyIn(
       'koffi',
-      ['^src/rpc/peer/', '^src/rpc/mount/'],
-      'the FFI reads peer credentials and mounts volumes, and does nothing else',
+      ['^src/rpc/peer/', '^src/rpc/mount/', '^src/rpc/netlink/'],
+      'the FFI reads peer credentials, mounts volumes and sets the rules of captured ports, and does nothing else',
     ),
     packageOnlyIn('winston', ['^src/main/logging[.]ts$'], 'the log has one writer'),
     {
