@@ -54,7 +54,7 @@ export async function takeNodeSlot(folder: string): Promise<NodeSlot> {
 
 function slotOf(number: number): NodeSlot {
   const prefix = `10.${208 + number}`;
-  const [podRange, serviceRange] = [`${prefix}.0.0/24`, `${prefix}.1.0/24`];
+  const [podRange, serviceRange] = [`${prefix}.2.0/23`, `${prefix}.1.0/24`];
   const [host, node] = [`${prefix}.255.1`, `${prefix}.255.2`];
   const name = `signet-rig-${number}`;
   return {

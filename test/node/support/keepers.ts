@@ -23,6 +23,14 @@ export interface KeeperLine {
   /** Of the first SVID, in ms: since the program began, and since its process was made. */
   readonly sinceBegan?: number;
   readonly sinceMade?: number;
+  /** When the steps to it were over, in ms since the program began: test/rig/go/phases.go. */
+  readonly asked?: number;
+  readonly connected?: number;
+  readonly sent?: number;
+  readonly answered?: number;
+  /** How long the program's threads had run by then, and had waited for a core, in ms. */
+  readonly ran?: number;
+  readonly waited?: number;
   readonly watchErrors?: number;
   readonly watchError?: string;
   /** For how long a pod had no stream, in ms. */
@@ -111,7 +119,7 @@ export async function startKeepers(world: NodeWorld, wanted: KeepersWanted): Pro
     return new Set(pods).size === wanted.pods;
   };
   try {
-    await until(`${wanted.pods} pods with SVIDs`, isUp, 180_000);
+    await until(`${wanted.pods} pods with SVIDs`, isUp, Math.max(180_000, wanted.pods * 2000));
   } catch (error) {
     throw new Error(`${String(error)}\n${await world.report()}`, { cause: error });
   }
@@ -119,7 +127,7 @@ export async function startKeepers(world: NodeWorld, wanted: KeepersWanted): Pro
 
 /** Takes them away, and waits until they are gone. */
 export async function stopKeepers(world: NodeWorld): Promise<void> {
-  await world.kubectl('delete', 'deployment', APP, '--cascade=foreground', '--timeout=120s');
+  await world.kubectl('delete', 'deployment', APP, '--cascade=foreground', '--timeout=300s');
 }
 
 /** What all pods have said, or only what they said since a time (ms since the Unix epoch). */
@@ -130,7 +138,7 @@ export async function linesOf(world: NodeWorld, since = 0): Promise<readonly Kee
     `--selector=app=${APP}`,
     '--prefix',
     '--tail=-1',
-    '--max-log-requests=200',
+    '--max-log-requests=500',
     ...after,
   ];
   const { stdout } = await world.cluster.kubectl(wanted);
@@ -143,20 +151,25 @@ export async function linesOf(world: NodeWorld, since = 0): Promise<readonly Kee
 }
 
 /** What the agent's process has used. */
-interface AgentUsage {
+export interface AgentUsage {
   readonly pid: number;
   readonly rssMb: number;
   readonly cpuMs: number;
+  /** Of its main thread, where all requests are answered: how long it ran, and how long it could have run but waited for a core. */
+  readonly ranMs: number;
+  readonly waitedMs: number;
 }
 
 /** Of the newest agent. Its process id is that on the node. */
 export async function agentUsage(world: NodeWorld): Promise<AgentUsage> {
-  const script = `pid=$(pgrep -n -f '[a]gent --server=') && echo "$pid" && cat "/proc/$pid/stat" && grep VmRSS "/proc/$pid/status"`;
+  const script = `pid=$(pgrep -n -f '[a]gent --server=') && echo "$pid" && cat "/proc/$pid/stat" "/proc/$pid/schedstat" && grep VmRSS "/proc/$pid/status"`;
   const { code, stdout, stderr } = await world.cluster.enter('sh', '-c', script);
-  const [pid = '', stat = '', memory = ''] = stdout.split('\n');
+  const [pid = '', stat = '', schedule = '', memory = ''] = stdout.split('\n');
   if (code !== 0) throw new Error(`no agent is found: ${stderr}`);
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
   // Fields 14 and 15 of proc_pid_stat(5), in hundredths of a second; the first here is the third.
   const cpuMs = (Number(fields[11]) + Number(fields[12])) * 10;
-  return { pid: Number(pid), cpuMs, rssMb: Number(/\d+/.exec(memory)?.[0]) / 1024 };
+  // In nanoseconds: the kernel's sched-stats.rst.
+  const [ranMs = NaN, waitedMs = NaN] = schedule.split(' ').map((field) => Number(field) / 1e6);
+  return { pid: Number(pid), cpuMs, ranMs, waitedMs, rssMb: Number(/\d+/.exec(memory)?.[0]) / 1024 };
 }

@@ -51,6 +51,14 @@ else
   done
 fi
 
+# As a service manager does it: what is no pod has a group of its own, so that all of it together is one beside the pods, and not
+# each of its processes. The node is a whole machine, not one of the machine's processes.
+cores=/sys/fs/cgroup/cpu$CGROUP
+[ -d "$cores" ] || cores=/sys/fs/cgroup$CGROUP
+mkdir "$cores/system" && echo $$ >"$cores/system/cgroup.procs" || bad 'cannot make a cgroup for what is no pod'
+[ ! -e "$cores/cpu.shares" ] || echo $((1024 * $(nproc))) >"$cores/cpu.shares"
+[ ! -e "$cores/cpu.weight" ] || echo $((100 * $(nproc))) >"$cores/cpu.weight"
+
 # keep NAME COMMAND…: started again a second after it ends, as a service manager would
 keep() {
   local name=$1
