@@ -7,6 +7,7 @@ import type { Random } from '../lib/random.js';
 import { type Watched, WatchedValue } from '../lib/watched.js';
 import type { BundleUpdate, NodeApi, PolicyUpdate, SyncUpdate } from '../rpc/node-api.js';
 import type { PolicyStore } from './access/policy-store.js';
+import { Acknowledger } from './acknowledger.js';
 import { type Attestor, createProcAttestor } from './attestor.js';
 import { Bundles } from './bundles.js';
 import { ClockCheck } from './clock-check.js';
@@ -104,6 +105,10 @@ export function createAgent(options: AgentOptions): Agent {
   const views = new Views({ registrations, x509, bundles, clock });
   const fairness = new Fairness(limits, clock);
   const refused = new RefusalLog(clock, logger);
+  const acknowledger = new Acknowledger<'sync' | 'bundles' | 'policies'>({
+    ...{ api, clock, random, logger, backoff: limits.connectBackoff },
+    streams: ['sync', 'bundles', ...(options.policies === undefined ? [] : (['policies'] as const))],
+  });
   const ready = new WatchedValue(false);
   const connected = { sync: false, bundles: false };
   const synced = { sync: false, bundles: false };
@@ -134,6 +139,7 @@ export function createAgent(options: AgentOptions): Agent {
     }
     // A new connection, perhaps to another server: what was refused for good is worth asking again.
     if (first) x509.retryRefused();
+    acknowledger.took('sync', update.revocations);
     logger.debug('registrations', {
       changed: changed.length,
       removed: removed.length,
@@ -147,6 +153,7 @@ export function createAgent(options: AgentOptions): Agent {
     x509.revoke(update.revokedSerials ?? []);
     jwt.taint(update.taintedJwt);
     views.allChanged();
+    acknowledger.took('bundles', update.revocations);
   };
 
   const attestor = options.attestor ?? createProcAttestor({ maxDigestBytes: limits.maxDigestBytes });
@@ -214,7 +221,10 @@ export function createAgent(options: AgentOptions): Agent {
           },
           signal,
         ),
-        options.policies === undefined ? undefined : followPolicies(options.policies, api, following, signal),
+        acknowledger.run(signal),
+        options.policies === undefined
+          ? undefined
+          : followPolicies(options.policies, api, acknowledger, following, signal),
       ]);
     },
   };
@@ -224,6 +234,7 @@ export function createAgent(options: AgentOptions): Agent {
 function followPolicies(
   policies: PolicyStore,
   api: NodeApi,
+  acknowledger: Pick<Acknowledger<'policies'>, 'took'>,
   following: FollowOptions,
   signal: AbortSignal,
 ): Promise<void> {
@@ -235,7 +246,10 @@ function followPolicies(
         if (api.policies === undefined) throw new SignetError('NoPolicies', 'this server sends no policies');
         return api.policies(policies.held(), abort);
       },
-      take: (update) => policies.take(update),
+      take(update) {
+        policies.take(update);
+        acknowledger.took('policies', update.revocations);
+      },
       onConnected: (now) => policies.follows(now ? undefined : following.clock.now()),
     },
     signal,

@@ -8,6 +8,7 @@ import type { TrustDomainSettings } from '../cluster/trust-domain.js';
 import { podFacts } from '../cluster/pod-facts.js';
 import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
+import type { Random } from '../lib/random.js';
 import type { Watched } from '../lib/watched.js';
 import type { Metrics } from '../operate/metrics/metrics.js';
 import type { NodeApi } from '../rpc/node-api.js';
@@ -15,6 +16,11 @@ import { createRpcServer, type RpcServer } from '../rpc/server.js';
 import { nodeService, peerService } from '../rpc/services.js';
 import { createFederation } from '../server/federation.js';
 import { openRevocationBook } from '../server/controllers/revocation/book.js';
+import {
+  openRevocationProgress,
+  type RevocationProgress,
+} from '../server/controllers/revocation/progress.js';
+import { createRevocationReach, type RevocationReach } from '../server/controllers/revocation/reach.js';
 import { revokedText } from '../server/controllers/revocation/revocations.js';
 import { trustedRegistrations } from '../server/controllers/revocation/trusted-registrations.js';
 import type { PodCertificateControllerOptions } from '../server/controllers/pod-certificates/controller.js';
@@ -48,6 +54,7 @@ export interface NodeServiceParts {
   readonly agentServiceAccount: { readonly namespace: string; readonly name: string };
   readonly metrics: Metrics;
   readonly clock: Clock;
+  readonly random: Random;
   readonly logger: Logger;
 }
 
@@ -58,6 +65,8 @@ export interface NodeService {
   readonly nodeApi: (nodeName: string) => NodeApi;
   /** The X.509-SVIDs that are known here. */
   readonly svids: SvidLedger;
+  /** How far agents are with revocations: those that follow this replica, and all of them. */
+  readonly revocations: { readonly progress: RevocationProgress; readonly reach: RevocationReach };
   /** Nodes whose agent follows this replica now. */
   readonly nodes: () => readonly string[];
   /** Who gets what, for whoever renders policies. */
@@ -96,6 +105,16 @@ export function composeNodeService(parts: NodeServiceParts): NodeService {
   });
   const revocations = openRevocationBook(store, clock);
   const { inForce } = revocations;
+  const agentPods = followAgentPods(store, agentServiceAccount);
+  const progress = openRevocationProgress({
+    ...{ epoch: Buffer.from(parts.random.bytes(8)).toString('hex'), inForce, ca },
+    hasAgent: (nodeName) => agentPods.on(nodeName),
+  });
+  const reach = createRevocationReach({
+    progress,
+    agentNodes: () => agentPods.nodes(),
+    registrations: () => index.all(),
+  });
   const registrations = trustedRegistrations(controller.registrations, inForce, (uid) => index.forPod(uid));
   const refusals = new SigningRefusals();
   const signing = createSigningService({
@@ -111,7 +130,6 @@ export function composeNodeService(parts: NodeServiceParts): NodeService {
     onDelta: (onDelta) => controller.onDelta(onDelta),
   });
   const counted = createNodeMetrics(metrics, clock);
-  const agentPods = followAgentPods(store, agentServiceAccount);
   const stopping = new AbortController();
   const server = createRpcServer({ logger, clock, limits: { maxConnections: MAX_AGENT_CONNECTIONS } });
   const attest = createAttestation({
@@ -128,6 +146,7 @@ export function composeNodeService(parts: NodeServiceParts): NodeService {
       createNodeApi({
         ...{ registrations, signing, policies, ca, federation: federation.bundles, nodeName },
         revokedSerials: revocations.serials,
+        revocationMark: progress.mark,
         issued: (svid) => controller.svids.note(svid),
       }),
     );
@@ -141,11 +160,12 @@ export function composeNodeService(parts: NodeServiceParts): NodeService {
       },
       hasAgent: (nodeName) => agentPods.on(nodeName),
       held: (nodeName, svids) => controller.svids.held(nodeName, svids),
+      acknowledged: (nodeName, mark) => progress.acknowledge(nodeName, mark),
       attest: counted.attest(attest),
       nodeApi,
     }),
   );
-  server.service(peerService, peerHandlers(controller.svids, settings.name));
+  server.service(peerService, peerHandlers({ svids: controller.svids, revocations: reach }, settings.name));
   metrics.readOne('connections', () => server.connections);
   metrics.readOne('policyReaders', () => policies.readers);
   metrics.readOne('registrations', () => [...index.all()].length);
@@ -154,6 +174,7 @@ export function composeNodeService(parts: NodeServiceParts): NodeService {
   return {
     ...{ server, nodeApi },
     svids: controller.svids,
+    revocations: { progress, reach },
     nodes: () => counted.nodes,
     registrations: index,
     pods: {
@@ -198,6 +219,7 @@ export function composeNodeService(parts: NodeServiceParts): NodeService {
       await federation.close();
       policies.close();
       await controller.close();
+      progress.close();
       revocations.close();
     },
   };

@@ -1,10 +1,12 @@
 import type { Clock } from '../lib/clock.js';
 import type { Random } from '../lib/random.js';
-import { connectTls } from '../rpc/client.js';
+import { connectTls, type TypedClient } from '../rpc/client.js';
 import { peerService } from '../rpc/services.js';
 import type { TlsIdentity } from '../rpc/tls/identity.js';
 import { SERVER_PATH } from '../server/node-service/agent-id.js';
-import type { PeerLink } from '../server/peers/svid-reporter.js';
+import type { ProgressItem } from '../server/controllers/revocation/progress.js';
+import type { IssuedSvid } from '../server/issued-svids.js';
+import type { PeerLink } from '../server/peers/reporter.js';
 import { parseServerAddress } from './server-address.js';
 
 /** How one replica reaches another. */
@@ -18,19 +20,42 @@ export interface PeerLinkParts {
 
 const DEADLINE_MS = 10_000;
 
-/** A connection to the replica at this address (`ip:port`), made on the first call. */
-export function peerLink({ trustDomain, identity, clock, random }: PeerLinkParts, address: string): PeerLink {
+/** Tells the replica at this address (`ip:port`) of SVIDs; the connection is made on the first call. */
+export function svidLink(parts: PeerLinkParts, address: string): PeerLink<IssuedSvid> {
+  const { peer, close } = connectPeer(parts, address);
+  return {
+    async report(svids, signal) {
+      await peer.reportSvids({ svids: [...svids] }, { deadlineMs: DEADLINE_MS, signal });
+    },
+    close,
+  };
+}
+
+/** Tells the replica at this address how far agents are with revocations, by the revisions of this epoch. */
+export function revocationLink(parts: PeerLinkParts, epoch: string, address: string): PeerLink<ProgressItem> {
+  const { peer, close } = connectPeer(parts, address);
+  return {
+    async report(items, signal) {
+      const request = {
+        epoch,
+        revocations: items.filter((item) => item.kind === 'revocation'),
+        agents: items.filter((item) => item.kind === 'agent'),
+      };
+      await peer.reportRevocations(request, { deadlineMs: DEADLINE_MS, signal });
+    },
+    close,
+  };
+}
+
+function connectPeer(
+  { trustDomain, identity, clock, random }: PeerLinkParts,
+  address: string,
+): { readonly peer: TypedClient<typeof peerService>; close(): void } {
   const server = `spiffe://${trustDomain}${SERVER_PATH}`;
   const connection = connectTls({
     ...{ ...parseServerAddress(address), identity, clock, random },
     authorizeServer: ({ uri }) =>
       uri === server ? { allowed: true } : { allowed: false, reason: `${uri} is not ${server}` },
   });
-  const peer = connection.client(peerService);
-  return {
-    async report(svids, signal) {
-      await peer.reportSvids({ svids: [...svids] }, { deadlineMs: DEADLINE_MS, signal });
-    },
-    close: () => connection.close(),
-  };
+  return { peer: connection.client(peerService), close: () => connection.close() };
 }

@@ -8,10 +8,7 @@ import { createBundleController } from '../server/controllers/bundles/controller
 import type { Distribution } from '../server/controllers/bundles/distribution.js';
 import { createWebhookCaController, WEBHOOK_CONFIGURATIONS } from '../server/controllers/bundles/webhooks.js';
 import type { EventRecorder } from '../server/controllers/controller-events.js';
-import {
-  createPodCertificateController,
-  type PodCertificateControllerOptions,
-} from '../server/controllers/pod-certificates/controller.js';
+import { createPodCertificateController } from '../server/controllers/pod-certificates/controller.js';
 import { createRevocationController } from '../server/controllers/revocation/controller.js';
 import { createTrustDomainController } from '../server/controllers/trust-domain/controller.js';
 import type { KubernetesApi } from '../store/kubernetes/api.js';
@@ -22,6 +19,7 @@ import type { ObjectWriter } from '../store/kubernetes/object-writer.js';
 import type { Store } from '../store/store.js';
 import type { ClusterAuthorities } from './cluster-ca.js';
 import { podCertificateRequests } from './pod-certificate-requests.js';
+import type { NodeService } from './server-node-service.js';
 import type { ControllerRunner, Term } from './server-controllers.js';
 
 /** What the controllers of trust are made of. */
@@ -80,7 +78,7 @@ export function leadTrustDomain(parts: ServerTrustParts): void {
 export function leadPublishing(
   parts: ServerTrustParts,
   ca: CertificateAuthority,
-  pods: Pick<PodCertificateControllerOptions, 'knowledgeOf' | 'issued'>,
+  { pods, revocations }: Pick<NodeService, 'pods' | 'revocations'>,
 ): void {
   const { controllers, closing } = parts;
   const { bundle } = ca;
@@ -110,7 +108,9 @@ export function leadPublishing(
   closing(
     controllers.lead('revocations', (observe) => {
       const { store, clock, random, logger } = parts;
-      return createRevocationController({ store, ca, clock, random, logger, observe });
+      return createRevocationController({
+        ...{ store, ca, clock, random, logger, observe, reach: revocations.reach },
+      });
     }),
   );
   closing(

@@ -7,7 +7,7 @@ import { bothOf, type Watched } from '../lib/watched.js';
 import { SIGNET_KINDS, type SignetKind } from '../resources/kinds.js';
 import type { TlsRpcListener } from '../rpc/tls/listener.js';
 import { SERVER_PATH } from '../server/node-service/agent-id.js';
-import { reportSvids } from '../server/peers/svid-reporter.js';
+import { reportToLeader } from '../server/peers/reporter.js';
 import { Distribution } from '../server/controllers/bundles/distribution.js';
 import { createDiscovery } from '../store/kubernetes/discovery.js';
 import { createEventRecorder } from '../store/kubernetes/events.js';
@@ -35,7 +35,7 @@ import type { WebhookOptions } from './server-webhook.js';
 import { leadPublishing, leadTrustDomain, type ServerTrustParts } from './server-trust.js';
 import { reflectorMetrics, showAuthorities, showStore } from './server-operations.js';
 import { untilOwned, untilSettled, untilSynced } from './server-waits.js';
-import { peerLink } from './server-peers.js';
+import { revocationLink, svidLink } from './server-peers.js';
 import { runTask, runWhileLeading } from './tasks.js';
 
 /** How a server in a cluster is started. */
@@ -278,12 +278,12 @@ async function run(options: ServerOptions, operations: Operations, life: Life): 
   );
 
   const node = composeNodeService({
-    ...{ api, store, statuses, leading, settings, ca, metrics, clock, logger },
+    ...{ api, store, statuses, leading, settings, ca, metrics, clock, random, logger },
     ...{ audience: options.audience, agentServiceAccount: options.agentServiceAccount },
   });
   show('agents', () => node.nodes());
   life.closing(() => node.close());
-  leadPublishing(trust, ca, node.pods);
+  leadPublishing(trust, ca, node);
   leadAccess(trust, node.registrations);
   const webhook = await servePods({
     ...{ store, writer, node, ca, settings, leading, operations, controllers, clock, random, logger },
@@ -330,11 +330,20 @@ async function listenForAgents(
   });
   life.closing(() => own.close());
   const peers = { trustDomain: settings.name, identity: own, clock, random };
-  const reports = {
-    ...{ ledger: node.svids, leader: election.leader, self: identity, clock, random, logger },
-    connect: (address: string) => peerLink(peers, address),
+  const reporting = { leader: election.leader, self: identity, clock, random, logger };
+  const svids = {
+    ...{ ...reporting, what: 'SVIDs', items: node.svids },
+    connect: (address: string) => svidLink(peers, address),
   };
-  life.closing(runTask('reports of SVIDs', (signal) => reportSvids(reports, signal), life.failed));
+  life.closing(runTask('reports of SVIDs', (signal) => reportToLeader(svids, signal), life.failed));
+  const { entries, epoch } = node.revocations.progress;
+  const revocations = {
+    ...{ ...reporting, what: 'revocations', items: entries },
+    connect: (address: string) => revocationLink(peers, epoch, address),
+  };
+  life.closing(
+    runTask('reports of revocations', (signal) => reportToLeader(revocations, signal), life.failed),
+  );
   const listener = await node.server.listenTls({
     ...listen,
     ...{

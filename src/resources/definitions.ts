@@ -228,8 +228,8 @@ export const DEFINITIONS: { readonly [K in SignetKind]: KindDefinition<KindTypes
     columns: [
       column('Reason', '.spec.reason', 'Why.'),
       column('Until', '.spec.until', 'When it ends; for good when empty.'),
-      column('Reached', '.status.agentsReached', 'How many agents have it.', { type: 'integer' }),
-      column('Agents', '.status.agentsTotal', 'How many agents there are.', { type: 'integer' }),
+      column('Reached', '.status.agentsReached', 'How many agents have dropped it.', { type: 'integer' }),
+      column('Agents', '.status.agentsTotal', 'How many agents may hold it.', { type: 'integer' }),
       age,
     ],
   },

@@ -69,6 +69,8 @@ export const revocationSpec = objectSchema<RevocationSpec>(
 export const revocationStatus = objectSchema<RevocationStatus>('What has become of it.', {
   conditions: optional(conditions),
   effectiveFrom: optional(writtenTime('Since when it holds.')),
-  agentsReached: optional(count('How many agents have it.')),
-  agentsTotal: optional(count('How many agents there are.')),
+  agentsReached: optional(count('How many agents have dropped what is revoked, and said so.')),
+  agentsTotal: optional(
+    count('How many agents may hold it; for pods and SPIFFE IDs those of their nodes, else all.'),
+  ),
 });

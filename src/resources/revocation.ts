@@ -36,7 +36,7 @@ export interface RevocationStatus {
   readonly conditions?: readonly Condition[];
   /** Since when it holds. */
   readonly effectiveFrom?: string;
-  /** How many agents have it, of how many. */
+  /** How many agents have dropped what is revoked, and said so; of how many that may hold it. */
   readonly agentsReached?: number;
   readonly agentsTotal?: number;
 }

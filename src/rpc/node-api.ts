@@ -29,6 +29,20 @@ export interface NodeApi {
    * cannot say leaves it out.
    */
   explain?(subject: ExplainSubject, signal?: AbortSignal): Promise<string>;
+  /**
+   * The caller has taken in what all streams that it follows said up to this mark, and dropped what is revoked. Optional: for
+   * the statuses of Revocations and nothing else.
+   */
+  acknowledge?(revocations: RevocationMark, signal?: AbortSignal): Promise<void>;
+}
+
+/**
+ * How much of the revocations an update takes into account. Revisions can be compared as long as the epoch, that is one
+ * replica's life, is the same.
+ */
+export interface RevocationMark {
+  readonly epoch: string;
+  readonly revision: number;
 }
 
 /** Whose missing identity is to be explained. */
@@ -48,6 +62,7 @@ export interface SyncUpdate {
   readonly upserts: readonly Registration[];
   /** IDs of registrations that are no more. */
   readonly removed: readonly string[];
+  readonly revocations?: RevocationMark | undefined;
 }
 
 /** The own bundle and the foreign ones, and what must be signed anew. */
@@ -60,6 +75,7 @@ export interface BundleUpdate {
   readonly taintedJwt: readonly string[];
   /** Serial numbers (lower-case hex) of X.509-SVIDs that are revoked: they are replaced at once. */
   readonly revokedSerials?: readonly string[];
+  readonly revocations?: RevocationMark | undefined;
 }
 
 /**
@@ -88,6 +104,7 @@ export interface PolicyUpdate {
   readonly upserts: readonly PolicyItem[];
   /** Keys of items that are no more. */
   readonly removed: readonly string[];
+  readonly revocations?: RevocationMark | undefined;
 }
 
 export interface SignX509Request {

@@ -5,6 +5,8 @@ import {
   type BundleUpdate,
   MAX_SIGN_BATCH,
   type NodeApi,
+  type PolicyUpdate,
+  type RevocationMark,
   type SignJwtRequest,
   type SignJwtResult,
   type SignRefusal,
@@ -16,6 +18,7 @@ import { StatusError } from '../rpc/service.js';
 import type { IssuedSvid } from './issued-svids.js';
 import type { PolicyFeed } from './policies/feed.js';
 import type { RegistrationView } from './registrations.js';
+import { markedSource } from './marked-source.js';
 import { stateStream, type StateSource } from './state-stream.js';
 
 /** Signs for registrations that the caller was found to hold. */
@@ -36,6 +39,8 @@ export interface NodeApiOptions {
   readonly federation: Watched<readonly TrustBundle[]>;
   /** Serial numbers of X.509-SVIDs that are revoked, lower-case hex; none unless given. */
   readonly revokedSerials?: Watched<readonly string[]>;
+  /** What all streams take into account of revocations; they do not say unless given. */
+  readonly revocationMark?: Watched<RevocationMark>;
   /** The node whose agent calls: it sees and signs for nothing else. */
   readonly nodeName: string;
   /** What the agent of a node is sent to decide by; without it, none decides. */
@@ -44,19 +49,28 @@ export interface NodeApiOptions {
   readonly issued?: (svid: IssuedSvid) => void;
 }
 
+const NOTHING = { snapshot: false, upserts: [], removed: [] } as const;
+
 /** The node API of one node, in process. */
 export function createNodeApi(options: NodeApiOptions): NodeApi {
-  const { registrations, signing, policies, nodeName } = options;
+  const { registrations, signing, policies, nodeName, revocationMark: mark } = options;
   const mayHold = (registrationId: string): boolean => {
     const registration = registrations.get(registrationId);
     return registration !== undefined && (registration.nodeName === '' || registration.nodeName === nodeName);
   };
   return {
-    sync: (signal) => stateStream(() => new SyncSource(registrations, nodeName), signal),
+    sync: (signal) =>
+      stateStream(
+        () => markedSource<SyncUpdate>(new SyncSource(registrations, nodeName), mark, NOTHING),
+        signal,
+      ),
     bundles: (signal) => stateStream(() => bundleSource(options), signal),
     ...(policies === undefined
       ? {}
-      : { policies: (held, signal) => stateStream(() => policies.of(nodeName, held), signal) }),
+      : {
+          policies: (held, signal) =>
+            stateStream(() => markedSource<PolicyUpdate>(policies.of(nodeName, held), mark, NOTHING), signal),
+        }),
     async signX509(requests, signal) {
       const results = await signAllowed(requests, mayHold, (allowed) => signing.signX509(allowed, signal));
       results.forEach((result, at) => {
@@ -175,30 +189,34 @@ class SyncSource implements StateSource<SyncUpdate> {
 /** The newest update of each CA: all streams are given the same object, so that it can be written out once for all. */
 const newest = new WeakMap<NodeApiOptions['ca'], BundleUpdate>();
 
-function bundlesNow({ ca, federation, revokedSerials: serials }: NodeApiOptions): BundleUpdate {
+function bundlesNow(options: NodeApiOptions): BundleUpdate {
+  const { ca, federation, revokedSerials: serials, revocationMark } = options;
   const own = ca.bundle.value;
   const federated = federation.value;
   const { x509: taintedX509, jwt: taintedJwt } = ca.taints.value;
   const revokedSerials = serials?.value;
+  const revocations = revocationMark?.value;
   const known = newest.get(ca);
   if (
     known?.own === own &&
     known.federated === federated &&
     known.taintedX509 === taintedX509 &&
     known.taintedJwt === taintedJwt &&
-    known.revokedSerials === revokedSerials
+    known.revokedSerials === revokedSerials &&
+    known.revocations === revocations
   )
     return known;
   const update = {
     ...{ own, federated, taintedX509, taintedJwt },
     ...(revokedSerials === undefined ? {} : { revokedSerials }),
+    ...(revocations === undefined ? {} : { revocations }),
   };
   newest.set(ca, update);
   return update;
 }
 
 function bundleSource(options: NodeApiOptions): StateSource<BundleUpdate> {
-  const { ca, federation, revokedSerials } = options;
+  const { ca, federation, revokedSerials, revocationMark } = options;
   let dirty = true;
   return {
     subscribe(wake) {
@@ -211,6 +229,7 @@ function bundleSource(options: NodeApiOptions): StateSource<BundleUpdate> {
         ca.taints.watch(changed),
         federation.watch(changed),
         ...(revokedSerials === undefined ? [] : [revokedSerials.watch(changed)]),
+        ...(revocationMark === undefined ? [] : [revocationMark.watch(changed)]),
       ];
       return () => ends.forEach((end) => end());
     },

@@ -12,6 +12,8 @@ export interface SvidLedger {
   /** Notes what the agent of a node says that it holds: only what its node may hold is believed, and no longer than it may. */
   held(nodeName: string, svids: readonly IssuedSvid[]): void;
   all(): Iterable<IssuedSvid>;
+  /** The IDs of the registrations of all. */
+  keys(): Iterable<string>;
   /** What is known of one registration. */
   get(registrationId: string): IssuedSvid | undefined;
   /** Calls `onNote` with the registration of each SVID that was not known before. Returns what ends the watch. */
@@ -62,6 +64,10 @@ export class Ledger implements SvidLedger {
 
   *all(): Iterable<IssuedSvid> {
     yield* this.#issued.all();
+  }
+
+  *keys(): Iterable<string> {
+    for (const { registrationId } of this.#issued.all()) yield registrationId;
   }
 
   get(registrationId: string): IssuedSvid | undefined {

@@ -1,7 +1,10 @@
 import { X509Certificate } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals';
 import type { RevocationStatus, RevokedSubject } from '../../src/resources/revocation.js';
+import { PolicyStore } from '../../src/agent/access/policy-store.js';
+import { replicaIdentity } from '../../src/server/peers/leader-address.js';
 import { startControlPlane, type ControlPlane } from '../rig/control-plane.js';
+import { freePorts } from '../rig/free-ports.js';
 import * as rig from '../rig/rig.js';
 import {
   create,
@@ -10,7 +13,13 @@ import {
   trustDomainStatusOf,
   type ClusterServer,
 } from '../support/cluster-server.js';
-import { boundPod, makePod, prepareWorkloads, startClusterAgent } from '../support/cluster-agents.js';
+import {
+  boundPod,
+  makePod,
+  prepareWorkloads,
+  startClusterAgent,
+  type ClusterAgent,
+} from '../support/cluster-agents.js';
 import { until } from '../support/until.js';
 
 const LONG = 120_000;
@@ -122,6 +131,64 @@ const REVOCATIONS = '/apis/signet.dev/v1alpha1/revocations';
         stop.abort();
         await following;
         await holder.stop();
+      }
+    },
+    LONG,
+  );
+
+  it(
+    'tell how many agents have dropped what is revoked, whichever replica they follow',
+    async () => {
+      const [one = 0, two = 0] = await freePorts(2);
+      const replica = (name: string, port: number): ClusterServer =>
+        startClusterServer(plane, replicaIdentity(name, `127.0.0.1:${port}`, 'x'), {
+          listen: { address: '127.0.0.1', port },
+        });
+      server = replica('one', one);
+      const other = replica('two', two);
+      const agents: ClusterAgent[] = [];
+      try {
+        await Promise.all([server.ready, other.ready]);
+        await prepareWorkloads(plane, 'reach');
+        const nodes = ['r1', 'r2', 'r3'];
+        for (const node of nodes) await makePod(plane, 'reach', boundPod(`web-${node}`, node));
+        const start = (nodeName: string, port: number, more: object = {}): Promise<ClusterAgent> =>
+          startClusterAgent(plane, { ...{ nodeName, port, trustDomain: 'cluster.test' }, ...more });
+        agents.push(await start('r1', one, { policies: new PolicyStore('r1') }));
+        agents.push(await start('r2', two, { policies: new PolicyStore('r2') }));
+        const old = await start('r3', one, { isOld: true });
+        agents.push(old);
+        for (const agent of agents) await until('it has an SVID', () => agent.ids().length === 1);
+        const untilReached = (name: string, reached: string): Promise<boolean> =>
+          until(`${name} has reached ${reached}`, async () => {
+            const { agentsReached, agentsTotal } = await statusOf(name);
+            return `${agentsReached}/${agentsTotal}` === reached;
+          });
+        // The agent of the first test is one of them: its pod is still there, and nobody answers for it.
+        await revoke('reach-session', { session: { issuer: 'https://idp.example', id: 'y' } });
+        await revoke('reach-pod', { pod: { namespace: 'reach', name: 'web-r2' } });
+        await revoke('reach-id', { spiffeID: 'spiffe://cluster.test/ns/reach/sa/default' });
+        await untilReached('reach-session', '2/4');
+        await untilReached('reach-pod', '1/1');
+        await untilReached('reach-id', '2/3');
+        // It does drop what is revoked, though it cannot say so.
+        await until('the old agent has dropped it', () => old.ids().length === 0);
+        agents.splice(2);
+        await old.stop();
+        agents.push(await start('r3', two));
+        await untilReached('reach-session', '3/4');
+        await untilReached('reach-id', '3/3');
+        const { body } = await plane.request('GET', `${REVOCATIONS}/reach-id`);
+        const { resourceVersion } = (body as { readonly metadata: { readonly resourceVersion: string } })
+          .metadata;
+        // Each of these is worked on in its turn: whatever would be written of the other is written by then.
+        await revoke('reach-last', { pod: { namespace: 'reach', name: 'web-r1' } });
+        await untilReached('reach-last', '1/1');
+        const again = (await plane.request('GET', `${REVOCATIONS}/reach-id`)).body;
+        expect(again).toMatchObject({ metadata: { resourceVersion } });
+      } finally {
+        for (const agent of agents) await agent.stop();
+        await other.stop();
       }
     },
     LONG,

@@ -1,5 +1,6 @@
 import { trustedRoots } from '../../src/identity/ca/authority-set.js';
 import { decodeJournal } from '../../src/identity/ca/journal-codec.js';
+import type { PolicyStore } from '../../src/agent/access/policy-store.js';
 import { createAgent, type Agent } from '../../src/agent/agent.js';
 import { connectToServer } from '../../src/agent/remote/server-connection.js';
 import { formatBundleDocument } from '../../src/identity/spiffe/bundle-document.js';
@@ -90,9 +91,13 @@ export async function startClusterAgent(
     readonly trustDomain: string;
     /** Told of each X.509-SVID that came. */
     readonly signed?: (registrationId: string, chain: readonly Uint8Array[]) => void;
+    /** Takes what decisions are made from; it does not follow that unless given. */
+    readonly policies?: PolicyStore;
+    /** Whether it is of a version that does not acknowledge revocations. */
+    readonly isOld?: boolean;
   },
 ): Promise<ClusterAgent> {
-  const { nodeName, port, trustDomain, signed } = options;
+  const { nodeName, port, trustDomain, signed, policies, isOld = false } = options;
   const token = await agentToken(plane, nodeName);
   const bundle = await bundleOf(plane, trustDomain);
   const stop = new AbortController();
@@ -107,13 +112,14 @@ export async function startClusterAgent(
   );
   const failures: string[] = [];
   const held = new Set<string>();
-  const remote = createRemoteNodeApi(
+  const { acknowledge, ...remote } = createRemoteNodeApi(
     () => connection.rpc,
     trustDomain,
     (id) => agent.svidOf(id),
   );
   const api: NodeApi = {
     ...remote,
+    ...(isOld || acknowledge === undefined ? {} : { acknowledge }),
     async *sync(signal) {
       for await (const update of remote.sync(signal)) {
         if (update.snapshot) held.clear();
@@ -142,7 +148,10 @@ export async function startClusterAgent(
       }
     },
   };
-  const agent: Agent = createAgent({ api, nodeName, ...parts });
+  const agent: Agent = createAgent({
+    ...{ api, nodeName, ...parts },
+    ...(policies === undefined ? {} : { policies }),
+  });
   const stopped = agent.run(stop.signal);
   return {
     ...{ agent, api, failures },

@@ -200,7 +200,10 @@ async function newReplica(
       await handlers.sync?.(request, context, sink);
     },
   });
-  server.service(peerService, peerHandlers(controller.svids, TRUST_DOMAIN));
+  server.service(
+    peerService,
+    peerHandlers({ svids: controller.svids, revocations: { reported() {} } }, TRUST_DOMAIN),
+  );
   const identity = await identityIn(world, '/signet/server');
   const listener = await server.listenTls({
     ...{ address: '127.0.0.1', port: 0, name: 'agents', identity, clientCertificate: 'optional' },

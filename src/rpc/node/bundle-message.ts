@@ -9,6 +9,7 @@ export function bundleMessage({
   taintedX509,
   taintedJwt,
   revokedSerials,
+  revocations,
 }: BundleUpdate): Message {
   return {
     own: formatBundleDocument(own),
@@ -19,6 +20,7 @@ export function bundleMessage({
     taintedX509: [...taintedX509],
     taintedJwt: [...taintedJwt],
     revokedSerials: [...(revokedSerials ?? [])],
+    revocations,
   };
 }
 
@@ -34,5 +36,6 @@ export function bundlesFrom(message: Message, trustDomain: string): BundleUpdate
     taintedX509: message.taintedX509,
     taintedJwt: message.taintedJwt,
     revokedSerials: message.revokedSerials,
+    ...(message.revocations === undefined ? {} : { revocations: message.revocations }),
   };
 }

@@ -1,5 +1,5 @@
 import { PolicyUpdate as Message } from '../gen/signet/node/v1/node.js';
-import type { PolicyItem, PolicyUpdate } from '../node-api.js';
+import type { PolicyItem, PolicyUpdate, RevocationMark } from '../node-api.js';
 
 /** What is put into one message, if it is more than one item; an agent takes 16 MiB. Bytes. */
 const PART_BYTES = 512 * 1024;
@@ -13,7 +13,12 @@ const written = new WeakMap<PolicyItem, Uint8Array>();
  * An update as messages, encoded. A message that has items alone is what its items' own messages are one after another
  * (protobuf: a repeated field of a message that is merged is appended), so that each item is encoded once for all agents.
  */
-export function* policyParts({ snapshot, upserts, removed }: PolicyUpdate): Iterable<Uint8Array> {
+export function* policyParts({
+  snapshot,
+  upserts,
+  removed,
+  revocations,
+}: PolicyUpdate): Iterable<Uint8Array> {
   for (let at = 0; at + MOST_REMOVED < removed.length; at += MOST_REMOVED)
     yield rest({ removed: removed.slice(at, at + MOST_REMOVED), snapshot: false, more: true });
   const last = removed.slice(Math.floor(Math.max(0, removed.length - 1) / MOST_REMOVED) * MOST_REMOVED);
@@ -29,7 +34,7 @@ export function* policyParts({ snapshot, upserts, removed }: PolicyUpdate): Iter
     chunks.push(chunk);
     bytes += chunk.length;
   }
-  yield Buffer.concat([...chunks, rest({ removed: last, snapshot, more: false })]);
+  yield Buffer.concat([...chunks, rest({ removed: last, snapshot, more: false, revocations })]);
 }
 
 function encoded(item: PolicyItem): Uint8Array {
@@ -38,6 +43,7 @@ function encoded(item: PolicyItem): Uint8Array {
   const { key, revision, json } = item;
   const bytes = Message.encode({
     ...{ upserts: [{ key, revision, json }], removed: [], snapshot: false, more: false },
+    revocations: undefined,
   }).finish();
   written.set(item, bytes);
   return bytes;
@@ -47,7 +53,8 @@ function rest(message: {
   readonly removed: readonly string[];
   readonly snapshot: boolean;
   readonly more: boolean;
+  readonly revocations?: RevocationMark | undefined;
 }): Uint8Array {
-  const { removed, snapshot, more } = message;
-  return Message.encode({ upserts: [], removed: [...removed], snapshot, more }).finish();
+  const { removed, snapshot, more, revocations } = message;
+  return Message.encode({ upserts: [], removed: [...removed], snapshot, more, revocations }).finish();
 }

@@ -18,7 +18,8 @@ import { asBuffer, jwtResultFrom, x509ResultFrom } from './result-message.js';
 
 /** Signing a batch of 500 with RSA keys takes seconds; more means that the server is in trouble. Milliseconds. */
 const SIGN_DEADLINE_MS = 20_000;
-const EXPLAIN_DEADLINE_MS = 5_000;
+/** For calls that cost the server little. */
+const SHORT_DEADLINE_MS = 5_000;
 
 /** When an X.509-SVID begins and ends; milliseconds since the epoch. */
 export interface HeldSvid {
@@ -74,7 +75,10 @@ export function createRemoteNodeApi(
     },
     async explain(subject, signal) {
       const request = { subject: subjectMessage(subject) };
-      return (await client().explain(request, optionsOf(EXPLAIN_DEADLINE_MS, signal))).text;
+      return (await client().explain(request, optionsOf(SHORT_DEADLINE_MS, signal))).text;
+    },
+    async acknowledge(revocations, signal) {
+      await client().acknowledge({ revocations }, optionsOf(SHORT_DEADLINE_MS, signal));
     },
   };
 }
@@ -114,9 +118,10 @@ async function* syncUpdates(
     if (isFirst && named.length === 0) held.clear();
     for (const id of removed) held.delete(id);
     for (const registration of upserts) held.set(registration.id, registration);
+    const { revocations } = part;
     yield isFirst
-      ? { snapshot: true, upserts: [...held.values()], removed: [] }
-      : { snapshot: false, upserts, removed };
+      ? { snapshot: true, upserts: [...held.values()], removed: [], revocations }
+      : { snapshot: false, upserts, removed, revocations };
     isFirst = false;
     upserts = [];
     removed = [];
@@ -159,7 +164,7 @@ async function* policyUpdates(
         `the server sent more than ${MOST_IN_UPDATE} policy items or ${MOST_CHARACTERS} characters at once`,
       );
     if (part.more) continue;
-    yield { snapshot: part.snapshot, upserts, removed };
+    yield { snapshot: part.snapshot, upserts, removed, revocations: part.revocations };
     upserts = [];
     removed = [];
     characters = 0;

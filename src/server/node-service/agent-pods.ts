@@ -5,6 +5,7 @@ import type { Store, StoredObject } from '../../store/store.js';
 export interface AgentPods {
   /** Whether an agent's pod is on this node. */
   on(nodeName: string): boolean;
+  nodes(): Iterable<string>;
   close(): void;
 }
 
@@ -41,5 +42,5 @@ export function followAgentPods(
     }
   });
   for (const pod of store.list('Pod')) put(pod);
-  return { on: (nodeName) => podsByNode.has(nodeName), close };
+  return { on: (nodeName) => podsByNode.has(nodeName), nodes: () => podsByNode.keys(), close };
 }

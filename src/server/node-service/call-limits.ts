@@ -14,6 +14,9 @@ export interface AgentCallLimits {
   /** Explanations per second, and how many at once: each looks at every identity. */
   readonly explanationsPerSecond: number;
   readonly explanationBurst: number;
+  /** Acknowledgements of revocations per second, and how many at once: agents send one for several. */
+  readonly acknowledgementsPerSecond: number;
+  readonly acknowledgementBurst: number;
 }
 
 export const defaultAgentCallLimits: AgentCallLimits = {
@@ -23,6 +26,8 @@ export const defaultAgentCallLimits: AgentCallLimits = {
   svidBurst: 20_000,
   explanationsPerSecond: 50,
   explanationBurst: 500,
+  acknowledgementsPerSecond: 10,
+  acknowledgementBurst: 100,
 };
 
 /** Agents that are remembered without an open call. */
@@ -33,6 +38,7 @@ interface Use {
   readonly streams: Map<string, number>;
   readonly svids: TokenBucket;
   readonly explanations: TokenBucket;
+  readonly acknowledgements: TokenBucket;
 }
 
 /** Keeps each agent within its share, so that one that runs wild costs the others nothing. */
@@ -95,16 +101,30 @@ export class CallLimits {
       );
   }
 
+  /**
+   * Counts an acknowledgement.
+   *
+   * @throws StatusError `ResourceExhausted`
+   */
+  acknowledging(nodeName: string): void {
+    if (!this.#of(nodeName).acknowledgements.take())
+      exhausted(
+        `agent of ${nodeName} acknowledges more than ${this.#limits.acknowledgementsPerSecond} times per second`,
+      );
+  }
+
   #of(nodeName: string): Use {
     const known = this.#uses.get(nodeName);
     if (known !== undefined) return known;
     if (this.#uses.size >= MOST_AGENTS) this.#forgetIdle();
     const { svidsPerSecond, svidBurst, explanationsPerSecond, explanationBurst } = this.#limits;
+    const { acknowledgementsPerSecond, acknowledgementBurst } = this.#limits;
     const use: Use = {
       signing: 0,
       streams: new Map(),
       svids: new TokenBucket(this.#clock, svidsPerSecond, svidBurst),
       explanations: new TokenBucket(this.#clock, explanationsPerSecond, explanationBurst),
+      acknowledgements: new TokenBucket(this.#clock, acknowledgementsPerSecond, acknowledgementBurst),
     };
     this.#uses.set(nodeName, use);
     return use;

@@ -1,7 +1,7 @@
 import type { Registration } from '../../identity/registration/registration.js';
 import type { HeldRegistration, SyncUpdate as Message } from '../../rpc/gen/signet/node/v1/node.js';
 import { registrationMessage } from '../../rpc/node/registration-message.js';
-import type { SyncUpdate } from '../../rpc/node-api.js';
+import type { RevocationMark, SyncUpdate } from '../../rpc/node-api.js';
 
 /** Registrations in one message: about 300 bytes each, and an agent takes 16 MiB. */
 const MOST_IN_PART = 1_000;
@@ -16,12 +16,12 @@ export async function* differences(
 ): AsyncIterable<Message> {
   /** What the agent has, by what was sent. */
   const sent = new Map(held.map(({ id, revision }) => [id, revision]));
-  for await (const { snapshot, upserts, removed } of updates) {
+  for await (const { snapshot, upserts, removed, revocations } of updates) {
     const gone = snapshot ? missing(sent, upserts) : removed;
     for (const id of gone) sent.delete(id);
     const changed = snapshot ? upserts.filter(({ id, revision }) => sent.get(id) !== revision) : upserts;
     for (const { id, revision } of changed) sent.set(id, revision);
-    yield* partsOf(changed, gone);
+    yield* partsOf(changed, gone, revocations);
   }
 }
 
@@ -30,13 +30,18 @@ function missing(sent: ReadonlyMap<string, string>, present: readonly Registrati
   return [...sent.keys()].filter((id) => !there.has(id));
 }
 
-function* partsOf(upserts: readonly Registration[], removed: readonly string[]): Iterable<Message> {
+function* partsOf(
+  upserts: readonly Registration[],
+  removed: readonly string[],
+  revocations: RevocationMark | undefined,
+): Iterable<Message> {
   for (let at = 0; ; at += MOST_IN_PART) {
     const more = at + MOST_IN_PART < upserts.length;
     yield {
       upserts: upserts.slice(at, at + MOST_IN_PART).map(registrationMessage),
       removed: at === 0 ? [...removed] : [],
       more,
+      revocations: more ? undefined : revocations,
     };
     if (!more) return;
   }

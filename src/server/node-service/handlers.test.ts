@@ -174,6 +174,8 @@ describe('who is not an agent', () => {
       await expect(client.reportSvids({ svids: [svid] })).rejects.toMatchObject({
         status: 'PermissionDenied',
       });
+      const report = { epoch: 'e', revocations: [], agents: [{ nodeName: 'node-1', revision: 9 }] };
+      await expect(client.reportRevocations(report)).rejects.toMatchObject({ status: 'PermissionDenied' });
     }
     await expect(
       dial()
@@ -295,6 +297,25 @@ describe('an agent', () => {
     expect([...replica.controller.svids.all()]).toEqual([
       { registrationId: 'uid-a/shop/main', notBefore: now, notAfter: now + 60_000 },
     ]);
+  });
+
+  it('acknowledges revocations for its own node alone, at a bounded rate', async () => {
+    const said: string[] = [];
+    const limited = await w.replica({
+      limits: { acknowledgementBurst: 2 },
+      acknowledged: (nodeName, { epoch, revision }) => said.push(`${nodeName} ${epoch} ${revision}`),
+    });
+    const of = async (path: string) => dial(await svidOf(path), limited.port).client(nodeService);
+    const revocations = { epoch: 'e', revision: 7 };
+    const agent = await of('/signet/agent/node-1');
+    await agent.acknowledge({ revocations });
+    // Nothing said is nothing known.
+    await agent.acknowledge({ revocations: undefined });
+    await expect(agent.acknowledge({ revocations })).rejects.toMatchObject({ status: 'ResourceExhausted' });
+    const workload = await of('/ns/shop/sa/app');
+    await expect(workload.acknowledge({ revocations })).rejects.toMatchObject({ status: 'PermissionDenied' });
+    await (await of('/signet/agent/node-2')).acknowledge({ revocations });
+    expect(said).toEqual(['node-1 e 7', 'node-2 e 7']);
   });
 
   it('has a bounded number of streams', async () => {

@@ -15,7 +15,7 @@ import { bundleMessage } from '../../rpc/node/bundle-message.js';
 import { processFactsFrom } from '../../rpc/node/registration-message.js';
 import { asBuffer, jwtResultMessage, x509ResultMessage } from '../../rpc/node/result-message.js';
 import { policyParts } from '../../rpc/node/policy-message.js';
-import type { BundleUpdate, NodeApi, PolicyUpdate } from '../../rpc/node-api.js';
+import type { BundleUpdate, NodeApi, PolicyUpdate, RevocationMark } from '../../rpc/node-api.js';
 import { StatusError, type CallContext } from '../../rpc/service.js';
 import type { nodeService } from '../../rpc/services.js';
 import { agentIdOf, nodeOfAgent } from './agent-id.js';
@@ -48,6 +48,8 @@ export interface NodeServiceOptions {
   readonly stopping?: AbortSignal;
   /** Told what X.509-SVIDs an agent says that it holds. */
   readonly held?: (nodeName: string, svids: readonly IssuedSvid[]) => void;
+  /** Told which revocations an agent has taken in. */
+  readonly acknowledged?: (nodeName: string, mark: RevocationMark) => void;
   readonly limits?: Partial<AgentCallLimits & AttestationLimitOptions>;
 }
 
@@ -229,6 +231,13 @@ export function nodeServiceHandlers(options: NodeServiceOptions): NodeServiceHan
         const results = await nodeApi(nodeName).signJwt(requests, context.signal);
         return { results: results.map(jwtResultMessage) };
       });
+    },
+
+    acknowledge({ revocations }, context) {
+      const nodeName = nodeOf(context);
+      limits.acknowledging(nodeName);
+      if (revocations !== undefined) options.acknowledged?.(nodeName, revocations);
+      return Promise.resolve({});
     },
 
     async explain({ subject }, context) {

@@ -5,14 +5,15 @@ import { silentLogger } from '../../../lib/logger.js';
 import { systemRandom } from '../../../lib/random.js';
 import type { RevocationStatus, RevokedSubject } from '../../../resources/revocation.js';
 import type { StoredObject } from '../../../store/store.js';
-import { createRevocationController } from './controller.js';
+import { createRevocationController, type RevocationControllerOptions } from './controller.js';
+import type { Reach } from './reach.js';
 
 const object = (kind: string, name: string, spec: object): StoredObject => ({
   ...{ apiVersion: 'signet.dev/v1alpha1', kind, spec },
   metadata: { name, uid: `${kind}-${name}`, generation: 1 },
 });
 
-function world() {
+function world(reach?: RevocationControllerOptions['reach']) {
   const clock = new FakeClock();
   const store = new MemoryStore();
   const unused = (): never => {
@@ -21,6 +22,7 @@ function world() {
   const { controller, close } = createRevocationController({
     ...{ store, clock, random: systemRandom, logger: silentLogger },
     ca: { authorities: unused, rotate: unused, taint: unused, revoke: unused },
+    ...(reach === undefined ? {} : { reach }),
   });
   const stop = new AbortController();
   const running = controller.run(stop.signal);
@@ -81,6 +83,72 @@ describe('the status of a Revocation of tokens', () => {
     expect(await said('r')).toContain('True InForce');
     await clock.advance(9_000);
     expect(await said('r')).toContain('False Over');
+    await end();
+  });
+});
+
+describe('the reach in the status of a Revocation', () => {
+  const told = (): { readonly numbers: Reach; tell(reached: number, total?: number): void } & {
+    readonly reach: NonNullable<RevocationControllerOptions['reach']>;
+  } => {
+    let numbers: Reach = { reached: 0, total: 3 };
+    const watchers = new Set<() => void>();
+    return {
+      get numbers() {
+        return numbers;
+      },
+      tell(reached, total = 3) {
+        numbers = { reached, total };
+        for (const watcher of watchers) watcher();
+      },
+      reach: {
+        of: (all) => new Map(all.map(({ metadata }) => [metadata.uid, numbers])),
+        watch(onChange) {
+          watchers.add(onChange);
+          return () => watchers.delete(onChange);
+        },
+      },
+    };
+  };
+  const reached = (status: unknown): string => {
+    const { agentsReached, agentsTotal } = status as RevocationStatus;
+    return `${agentsReached}/${agentsTotal}`;
+  };
+
+  it('follows the agents, with a bounded number of writes and none when nothing changed', async () => {
+    const { tell, reach } = told();
+    const { clock, store, revoke, end } = world(reach);
+    revoke('r', { serialNumber: 'a1' });
+    await clock.advance(5_000);
+    expect(reached(store.status('Revocation', 'r'))).toBe('0/3');
+    const before = store.written.length;
+    for (let at = 1; at <= 30; at++) {
+      tell(at, 100);
+      await clock.advance(100);
+    }
+    await clock.advance(4_000);
+    expect(reached(store.status('Revocation', 'r'))).toBe('30/100');
+    expect(store.written.length - before).toBeLessThanOrEqual(2);
+    const after = store.written.length;
+    tell(30, 100);
+    await clock.advance(10 * 60_000);
+    expect(store.written.length).toBe(after);
+    await end();
+    expect(clock.timers).toBe(0);
+  });
+
+  it('is not taken back by a replica that has just begun to lead, and is when it is settled', async () => {
+    const { tell, reach } = told();
+    const { clock, store, revoke, end } = world(reach);
+    revoke('r', { serialNumber: 'a1' });
+    tell(2);
+    await clock.advance(5_000);
+    expect(reached(store.status('Revocation', 'r'))).toBe('2/3');
+    tell(0);
+    await clock.advance(5_000);
+    expect(reached(store.status('Revocation', 'r'))).toBe('2/3');
+    await clock.advance(90_000);
+    expect(reached(store.status('Revocation', 'r'))).toBe('0/3');
     await end();
   });
 });

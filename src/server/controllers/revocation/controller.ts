@@ -1,5 +1,5 @@
 import type { CertificateAuthority } from '../../../identity/ca/certificate-authority.js';
-import type { Clock } from '../../../lib/clock.js';
+import type { Clock, Timer } from '../../../lib/clock.js';
 import { SignetError } from '../../../lib/errors.js';
 import type { Logger } from '../../../lib/logger.js';
 import type { Random } from '../../../lib/random.js';
@@ -9,12 +9,15 @@ import type { Store } from '../../../store/store.js';
 import { rfc3339 } from '../../identity-status.js';
 import { createController, type Controller, type ReconcileOutcome } from '../controller.js';
 import { oneLine } from '../one-line.js';
+import type { Reach, RevocationReach } from './reach.js';
 import { isInForce } from './revocations.js';
 
 /** What the controller is made of. */
 export interface RevocationControllerOptions {
   readonly store: Store;
   readonly ca: Pick<CertificateAuthority, 'authorities' | 'rotate' | 'taint' | 'revoke'>;
+  /** How far agents are; the statuses do not say without it. */
+  readonly reach?: Pick<RevocationReach, 'of' | 'watch'>;
   readonly clock: Clock;
   readonly random: Random;
   readonly logger: Logger;
@@ -23,6 +26,13 @@ export interface RevocationControllerOptions {
 
 const KIND = 'Revocation';
 const TRUST_DOMAIN = 'TrustDomain';
+
+/** Agents acknowledge one by one: a status tells of it so often at most. Milliseconds. */
+const REACH_MS = 3_000;
+/** Nodes and pods that come and go are looked at so often. */
+const LONGEST_REACH_MS = 60_000;
+/** In so long, after a replica has begun to lead, the others have told it what agents acknowledged to them. */
+const SETTLE_MS = 20_000;
 
 interface Verdict {
   readonly ok: boolean;
@@ -39,6 +49,8 @@ export function createRevocationController(options: RevocationControllerOptions)
   close(): void;
 } {
   const { store, clock, logger } = options;
+  const began = clock.monotonic();
+  const { reachOf, followReach } = reachReader(options);
 
   const reconcile = async (key: string): Promise<{ readonly requeueAfterMs: number } | undefined> => {
     const revocation = store.get(KIND, key) as Revocation | undefined;
@@ -50,7 +62,9 @@ export function createRevocationController(options: RevocationControllerOptions)
     const previous = store.status(KIND, key) as RevocationStatus | undefined;
     if (previous?.effectiveFrom === undefined && verdict.ok)
       logger.warn('revoked', { revocation: key, detail: verdict.message, reason: revocation.spec.reason });
-    await store.writeStatus(KIND, key, statusOf(revocation, verdict, previous, now));
+    const settling = clock.monotonic() - began < SETTLE_MS;
+    const reach = verdict.ok ? reachTold(reachOf(revocation), previous, settling) : undefined;
+    await store.writeStatus(KIND, key, { ...statusOf(revocation, verdict, previous, now), ...reach });
     const { until } = revocation.spec;
     const left = until === undefined ? 0 : Date.parse(until) - now;
     return left > 0 ? { requeueAfterMs: Math.min(left, 30_000) } : undefined;
@@ -67,7 +81,69 @@ export function createRevocationController(options: RevocationControllerOptions)
       if (kind === KIND && after !== undefined) controller.enqueue(key);
   });
   enqueueAll();
-  return { controller, close: unsubscribe };
+  const unfollow = followReach((key) => controller.enqueue(key, 'background'));
+  return {
+    controller,
+    close() {
+      unsubscribe();
+      unfollow();
+    },
+  };
+}
+
+type ReachStatus = Pick<RevocationStatus, 'agentsReached' | 'agentsTotal'>;
+
+/** Until all replicas have told what they know, what was known before is not taken back. */
+function reachTold(
+  reach: Reach | undefined,
+  previous: RevocationStatus | undefined,
+  settling: boolean,
+): ReachStatus | undefined {
+  if (reach === undefined) return undefined;
+  const { agentsReached, agentsTotal } = previous ?? {};
+  if (settling && agentsReached !== undefined && reach.reached < agentsReached)
+    return { agentsReached, ...(agentsTotal === undefined ? {} : { agentsTotal }) };
+  return { agentsReached: reach.reached, agentsTotal: reach.total };
+}
+
+/** Works the numbers out for all Revocations together, and names those whose status says others. */
+function reachReader({ reach, store, clock }: RevocationControllerOptions): {
+  reachOf(revocation: Revocation): Reach | undefined;
+  followReach(enqueue: (key: string) => void): () => void;
+} {
+  let known: ReadonlyMap<string, Reach> = new Map();
+  return {
+    reachOf: (revocation) =>
+      known.get(revocation.metadata.uid) ?? reach?.of([revocation]).get(revocation.metadata.uid),
+    followReach(enqueue) {
+      if (reach === undefined) return () => undefined;
+      let timer: Timer | undefined;
+      let soon = false;
+      const look = (): void => {
+        soon = false;
+        const now = clock.now();
+        const inForce = (store.list(KIND) as readonly Revocation[]).filter((one) => isInForce(one, now));
+        known = reach.of(inForce);
+        for (const { metadata } of inForce) {
+          const told = store.status(KIND, metadata.name) as RevocationStatus | undefined;
+          const is = known.get(metadata.uid);
+          if (told?.agentsReached !== is?.reached || told?.agentsTotal !== is?.total) enqueue(metadata.name);
+        }
+        timer = clock.after(LONGEST_REACH_MS, look);
+      };
+      timer = clock.after(REACH_MS, look);
+      const end = reach.watch(() => {
+        if (soon) return;
+        soon = true;
+        timer?.cancel();
+        timer = clock.after(REACH_MS, look);
+      });
+      return () => {
+        end();
+        timer?.cancel();
+      };
+    },
+  };
 }
 
 async function enforce(

@@ -7,8 +7,11 @@ export class Revocations {
   readonly #ids = new Map<string, Revocation>();
   readonly #pods = new Map<string, readonly Revocation[]>();
   readonly #serials: readonly string[];
+  /** All of them, by name. */
+  readonly all: readonly Revocation[];
 
   constructor(inForce: readonly Revocation[]) {
+    this.all = inForce;
     const serials = new Set<string>();
     for (const revocation of inForce) {
       const { spiffeID, pod, serialNumber } = revocation.spec.subject;

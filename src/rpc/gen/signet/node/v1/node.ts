@@ -76,6 +76,17 @@ export interface SyncUpdate {
   removed: string[];
   /** More of the same update follows: act when the last part has come. */
   more: boolean;
+  /** Which revocations this update takes into account; in its last part. */
+  revocations: RevocationMark | undefined;
+}
+
+/**
+ * How much of the revocations something takes into account. Revisions grow as long as the epoch, that is one replica's life,
+ * is the same.
+ */
+export interface RevocationMark {
+  epoch: string;
+  revision: number;
 }
 
 export interface Registration {
@@ -129,6 +140,7 @@ export interface BundleUpdate {
   taintedJwt: string[];
   /** Serial numbers (lower-case hex) of X.509-SVIDs that are revoked: they are replaced at once. */
   revokedSerials: string[];
+  revocations: RevocationMark | undefined;
 }
 
 export interface FederatedBundle {
@@ -155,6 +167,8 @@ export interface PolicyUpdate {
   snapshot: boolean;
   /** More of the same update follows: act when the last part has come. */
   more: boolean;
+  /** In the last part. */
+  revocations: RevocationMark | undefined;
 }
 
 /** An object, as far as decisions on the node ask for it. */
@@ -220,6 +234,14 @@ export interface JwtSvid {
   issuedAt: number;
   expiresAt: number;
   keyId: string;
+}
+
+/** All streams that the agent follows have come this far, and what is revoked is dropped. */
+export interface AcknowledgeRequest {
+  revocations: RevocationMark | undefined;
+}
+
+export interface AcknowledgeResponse {
 }
 
 export interface ExplainRequest {
@@ -568,7 +590,7 @@ export const HeldRegistration: MessageFns<HeldRegistration> = {
 };
 
 function createBaseSyncUpdate(): SyncUpdate {
-  return { upserts: [], removed: [], more: false };
+  return { upserts: [], removed: [], more: false, revocations: undefined };
 }
 
 export const SyncUpdate: MessageFns<SyncUpdate> = {
@@ -581,6 +603,9 @@ export const SyncUpdate: MessageFns<SyncUpdate> = {
     }
     if (message.more !== false) {
       writer.uint32(24).bool(message.more);
+    }
+    if (message.revocations !== undefined) {
+      RevocationMark.encode(message.revocations, writer.uint32(362).fork()).join();
     }
     return writer;
   },
@@ -620,6 +645,71 @@ export const SyncUpdate: MessageFns<SyncUpdate> = {
             }
 
             message.more = reader.bool();
+            continue;
+          }
+          case 45: {
+            if (tag !== 362) {
+              break;
+            }
+
+            message.revocations = RevocationMark.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseRevocationMark(): RevocationMark {
+  return { epoch: "", revision: 0 };
+}
+
+export const RevocationMark: MessageFns<RevocationMark> = {
+  encode(message: RevocationMark, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.epoch !== "") {
+      writer.uint32(10).string(message.epoch);
+    }
+    if (message.revision !== 0) {
+      writer.uint32(16).int64(message.revision);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RevocationMark {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRevocationMark();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.epoch = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.revision = longToNumber(reader.int64());
             continue;
           }
         }
@@ -1090,7 +1180,7 @@ export const WatchBundlesRequest: MessageFns<WatchBundlesRequest> = {
 };
 
 function createBaseBundleUpdate(): BundleUpdate {
-  return { own: "", federated: [], taintedX509: [], taintedJwt: [], revokedSerials: [] };
+  return { own: "", federated: [], taintedX509: [], taintedJwt: [], revokedSerials: [], revocations: undefined };
 }
 
 export const BundleUpdate: MessageFns<BundleUpdate> = {
@@ -1109,6 +1199,9 @@ export const BundleUpdate: MessageFns<BundleUpdate> = {
     }
     for (const v of message.revokedSerials) {
       writer.uint32(42).string(v!);
+    }
+    if (message.revocations !== undefined) {
+      RevocationMark.encode(message.revocations, writer.uint32(362).fork()).join();
     }
     return writer;
   },
@@ -1164,6 +1257,14 @@ export const BundleUpdate: MessageFns<BundleUpdate> = {
             }
 
             message.revokedSerials.push(reader.string());
+            continue;
+          }
+          case 45: {
+            if (tag !== 362) {
+              break;
+            }
+
+            message.revocations = RevocationMark.decode(reader, reader.uint32());
             continue;
           }
         }
@@ -1340,7 +1441,7 @@ export const HeldPolicyItem: MessageFns<HeldPolicyItem> = {
 };
 
 function createBasePolicyUpdate(): PolicyUpdate {
-  return { upserts: [], removed: [], snapshot: false, more: false };
+  return { upserts: [], removed: [], snapshot: false, more: false, revocations: undefined };
 }
 
 export const PolicyUpdate: MessageFns<PolicyUpdate> = {
@@ -1356,6 +1457,9 @@ export const PolicyUpdate: MessageFns<PolicyUpdate> = {
     }
     if (message.more !== false) {
       writer.uint32(32).bool(message.more);
+    }
+    if (message.revocations !== undefined) {
+      RevocationMark.encode(message.revocations, writer.uint32(362).fork()).join();
     }
     return writer;
   },
@@ -1403,6 +1507,14 @@ export const PolicyUpdate: MessageFns<PolicyUpdate> = {
             }
 
             message.more = reader.bool();
+            continue;
+          }
+          case 45: {
+            if (tag !== 362) {
+              break;
+            }
+
+            message.revocations = RevocationMark.decode(reader, reader.uint32());
             continue;
           }
         }
@@ -2139,6 +2251,87 @@ export const JwtSvid: MessageFns<JwtSvid> = {
   },
 };
 
+function createBaseAcknowledgeRequest(): AcknowledgeRequest {
+  return { revocations: undefined };
+}
+
+export const AcknowledgeRequest: MessageFns<AcknowledgeRequest> = {
+  encode(message: AcknowledgeRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.revocations !== undefined) {
+      RevocationMark.encode(message.revocations, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): AcknowledgeRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAcknowledgeRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.revocations = RevocationMark.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseAcknowledgeResponse(): AcknowledgeResponse {
+  return {};
+}
+
+export const AcknowledgeResponse: MessageFns<AcknowledgeResponse> = {
+  encode(_: AcknowledgeResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): AcknowledgeResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAcknowledgeResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
 function createBaseExplainRequest(): ExplainRequest {
   return { subject: undefined };
 }
@@ -2418,6 +2611,16 @@ export const NodeService = {
     responseSerialize: (value: SignJwtResponse): Buffer => Buffer.from(SignJwtResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): SignJwtResponse => SignJwtResponse.decode(value),
   },
+  /** What the agent has taken in of revocations. */
+  acknowledge: {
+    path: "/signet.node.v1.Node/Acknowledge" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: AcknowledgeRequest): Buffer => Buffer.from(AcknowledgeRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): AcknowledgeRequest => AcknowledgeRequest.decode(value),
+    responseSerialize: (value: AcknowledgeResponse): Buffer => Buffer.from(AcknowledgeResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): AcknowledgeResponse => AcknowledgeResponse.decode(value),
+  },
   /** Why a workload of the node has no identity. */
   explain: {
     path: "/signet.node.v1.Node/Explain" as const,
@@ -2443,6 +2646,8 @@ export interface NodeServer extends UntypedServiceImplementation {
   watchPolicies: handleServerStreamingCall<WatchPoliciesRequest, PolicyUpdate>;
   signX509: handleUnaryCall<SignX509Request, SignX509Response>;
   signJwt: handleUnaryCall<SignJwtRequest, SignJwtResponse>;
+  /** What the agent has taken in of revocations. */
+  acknowledge: handleUnaryCall<AcknowledgeRequest, AcknowledgeResponse>;
   /** Why a workload of the node has no identity. */
   explain: handleUnaryCall<ExplainRequest, ExplainResponse>;
 }
@@ -2523,6 +2728,22 @@ export interface NodeClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: SignJwtResponse) => void,
+  ): ClientUnaryCall;
+  /** What the agent has taken in of revocations. */
+  acknowledge(
+    request: AcknowledgeRequest,
+    callback: (error: ServiceError | null, response: AcknowledgeResponse) => void,
+  ): ClientUnaryCall;
+  acknowledge(
+    request: AcknowledgeRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: AcknowledgeResponse) => void,
+  ): ClientUnaryCall;
+  acknowledge(
+    request: AcknowledgeRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: AcknowledgeResponse) => void,
   ): ClientUnaryCall;
   /** Why a workload of the node has no identity. */
   explain(

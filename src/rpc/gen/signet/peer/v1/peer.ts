@@ -39,6 +39,28 @@ export interface IssuedSvid {
 export interface ReportSvidsResponse {
 }
 
+export interface ReportRevocationsRequest {
+  /** Of the replica that reports; the revisions are its own. */
+  epoch: string;
+  revocations: RevocationRevision[];
+  agents: AgentRevision[];
+}
+
+/** From which revision on a Revocation is taken into account. */
+export interface RevocationRevision {
+  uid: string;
+  revision: number;
+}
+
+/** As far as the agent of a node has acknowledged. */
+export interface AgentRevision {
+  nodeName: string;
+  revision: number;
+}
+
+export interface ReportRevocationsResponse {
+}
+
 function createBaseReportSvidsRequest(): ReportSvidsRequest {
   return { svids: [] };
 }
@@ -188,6 +210,223 @@ export const ReportSvidsResponse: MessageFns<ReportSvidsResponse> = {
   },
 };
 
+function createBaseReportRevocationsRequest(): ReportRevocationsRequest {
+  return { epoch: "", revocations: [], agents: [] };
+}
+
+export const ReportRevocationsRequest: MessageFns<ReportRevocationsRequest> = {
+  encode(message: ReportRevocationsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.epoch !== "") {
+      writer.uint32(10).string(message.epoch);
+    }
+    for (const v of message.revocations) {
+      RevocationRevision.encode(v!, writer.uint32(18).fork()).join();
+    }
+    for (const v of message.agents) {
+      AgentRevision.encode(v!, writer.uint32(26).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ReportRevocationsRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseReportRevocationsRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.epoch = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.revocations.push(RevocationRevision.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.agents.push(AgentRevision.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseRevocationRevision(): RevocationRevision {
+  return { uid: "", revision: 0 };
+}
+
+export const RevocationRevision: MessageFns<RevocationRevision> = {
+  encode(message: RevocationRevision, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.uid !== "") {
+      writer.uint32(10).string(message.uid);
+    }
+    if (message.revision !== 0) {
+      writer.uint32(16).int64(message.revision);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RevocationRevision {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRevocationRevision();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.uid = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.revision = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseAgentRevision(): AgentRevision {
+  return { nodeName: "", revision: 0 };
+}
+
+export const AgentRevision: MessageFns<AgentRevision> = {
+  encode(message: AgentRevision, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.nodeName !== "") {
+      writer.uint32(10).string(message.nodeName);
+    }
+    if (message.revision !== 0) {
+      writer.uint32(16).int64(message.revision);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): AgentRevision {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAgentRevision();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.nodeName = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.revision = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseReportRevocationsResponse(): ReportRevocationsResponse {
+  return {};
+}
+
+export const ReportRevocationsResponse: MessageFns<ReportRevocationsResponse> = {
+  encode(_: ReportRevocationsResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ReportRevocationsResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseReportRevocationsResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
 export type PeerService = typeof PeerService;
 export const PeerService = {
   /**
@@ -203,6 +442,18 @@ export const PeerService = {
     responseSerialize: (value: ReportSvidsResponse): Buffer => Buffer.from(ReportSvidsResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ReportSvidsResponse => ReportSvidsResponse.decode(value),
   },
+  /** How far agents have told another replica that they are with revocations, for the statuses that the leader writes. */
+  reportRevocations: {
+    path: "/signet.peer.v1.Peer/ReportRevocations" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ReportRevocationsRequest): Buffer =>
+      Buffer.from(ReportRevocationsRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ReportRevocationsRequest => ReportRevocationsRequest.decode(value),
+    responseSerialize: (value: ReportRevocationsResponse): Buffer =>
+      Buffer.from(ReportRevocationsResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ReportRevocationsResponse => ReportRevocationsResponse.decode(value),
+  },
 } as const;
 
 export interface PeerServer extends UntypedServiceImplementation {
@@ -211,6 +462,8 @@ export interface PeerServer extends UntypedServiceImplementation {
    * the one that was signed later counts.
    */
   reportSvids: handleUnaryCall<ReportSvidsRequest, ReportSvidsResponse>;
+  /** How far agents have told another replica that they are with revocations, for the statuses that the leader writes. */
+  reportRevocations: handleUnaryCall<ReportRevocationsRequest, ReportRevocationsResponse>;
 }
 
 export interface PeerClient extends Client {
@@ -232,6 +485,22 @@ export interface PeerClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ReportSvidsResponse) => void,
+  ): ClientUnaryCall;
+  /** How far agents have told another replica that they are with revocations, for the statuses that the leader writes. */
+  reportRevocations(
+    request: ReportRevocationsRequest,
+    callback: (error: ServiceError | null, response: ReportRevocationsResponse) => void,
+  ): ClientUnaryCall;
+  reportRevocations(
+    request: ReportRevocationsRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ReportRevocationsResponse) => void,
+  ): ClientUnaryCall;
+  reportRevocations(
+    request: ReportRevocationsRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ReportRevocationsResponse) => void,
   ): ClientUnaryCall;
 }
 

@@ -10,7 +10,7 @@ import { WatchedValue } from '../../lib/watched.js';
 import type { IssuedSvid } from '../issued-svids.js';
 import { createRegistrationController, type RegistrationController } from '../registrations.js';
 import { addressOfReplica, replicaIdentity } from './leader-address.js';
-import { reportSvids } from './svid-reporter.js';
+import { reportToLeader } from './reporter.js';
 
 const SELF = replicaIdentity('server-0', '10.0.0.1:8443', 'aa');
 const OTHER = replicaIdentity('server-1', '10.0.0.2:8443', 'bb');
@@ -41,9 +41,17 @@ beforeEach(() => {
   open = [];
   fails = false;
   stop = new AbortController();
-  running = reportSvids(
+  running = reportToLeader<IssuedSvid>(
     {
-      ...{ ledger: controller.svids, leader, self: SELF, clock, random: systemRandom, logger: silentLogger },
+      ...{
+        what: 'SVIDs',
+        items: controller.svids,
+        leader,
+        self: SELF,
+        clock,
+        random: systemRandom,
+        logger: silentLogger,
+      },
       connect(address) {
         open.push(address);
         return {
@@ -125,7 +133,7 @@ describe('reports of SVIDs', () => {
     for (let at = 0; at < 12_000; at++) sign(at);
     leader.set(OTHER);
     await clock.advance(6_000);
-    expect(reports.map(({ ids }) => ids.length)).toEqual([5_000, 5_000, 2_000]);
+    expect(reports.map(({ ids }) => ids.length)).toEqual([3_000, 3_000, 3_000, 3_000]);
   });
 
   it('are not made of registrations that are gone, nor to a leader that does not say where it is', async () => {

@@ -4,45 +4,53 @@ import { SignetError } from '../../lib/errors.js';
 import type { Logger } from '../../lib/logger.js';
 import type { Random } from '../../lib/random.js';
 import type { Watched } from '../../lib/watched.js';
-import type { IssuedSvid } from '../issued-svids.js';
-import type { SvidLedger } from '../svid-ledger.js';
 import { addressOfReplica } from './leader-address.js';
 
 /** How another replica is told. */
-export interface PeerLink {
+export interface PeerLink<T> {
   /** Rejects when it could not be told. */
-  report(svids: readonly IssuedSvid[], signal: AbortSignal): Promise<void>;
+  report(items: readonly T[], signal: AbortSignal): Promise<void>;
   close(): void;
 }
 
+/** What the leader is told of: items by key, each of which only grows truer. */
+export interface Reported<T> {
+  keys(): Iterable<string>;
+  get(key: string): T | undefined;
+  /** Calls `onChange` with the key of each item that is new or has changed. Returns what ends the watch. */
+  watch(onChange: (key: string) => void): () => void;
+}
+
 /** What a reporter is made of. */
-export interface SvidReporterOptions {
-  readonly ledger: SvidLedger;
+export interface ReporterOptions<T> {
+  /** For the log: `SVIDs`. */
+  readonly what: string;
+  readonly items: Reported<T>;
   /** Identity of the leader in elections, if one is known. */
   readonly leader: Watched<string | undefined>;
   /** Our own identity. */
   readonly self: string;
   /** Nothing is sent before the first report. */
-  readonly connect: (address: string) => PeerLink;
+  readonly connect: (address: string) => PeerLink<T>;
   readonly clock: Clock;
   readonly random: Random;
   readonly logger: Logger;
 }
 
-/** SVIDs are told of together: statuses follow them at a distance. Milliseconds. */
+/** Items are told of together: statuses follow them at a distance. Milliseconds. */
 const DELAY_MS = 5_000;
-/** In one report: about 80 bytes each, and a server takes 1 MiB. */
-const MOST_IN_REPORT = 5_000;
+/** In one report: about 80 bytes each (300 where names are long), and a server takes 1 MiB. */
+const MOST_IN_REPORT = 3_000;
 const RETRY = { initialMs: 1_000, maxMs: 10_000 };
 
 /**
- * Tells the leader of the X.509-SVIDs that are known here: all when it begins to lead, then those that come. Runs until the
- * signal is aborted. What could not be told is told again; nothing queues up but the IDs of registrations.
+ * Tells the leader of what is known here: all when it begins to lead, then what comes. Runs until the signal is aborted. What
+ * could not be told is told again; nothing queues up but keys.
  */
-export async function reportSvids(options: SvidReporterOptions, signal: AbortSignal): Promise<void> {
-  const changes = new Changes(options.ledger);
+export async function reportToLeader<T>(options: ReporterOptions<T>, signal: AbortSignal): Promise<void> {
+  const changes = new Changes(options.items);
   const ends = [
-    options.ledger.watch((id) => changes.note(id)),
+    options.items.watch((key) => changes.note(key)),
     options.leader.watch(() => changes.leaderChanged()),
   ];
   try {
@@ -57,11 +65,11 @@ export async function reportSvids(options: SvidReporterOptions, signal: AbortSig
   }
 }
 
-async function reportTo(
+async function reportTo<T>(
   address: string,
   leads: () => boolean,
-  changes: Changes,
-  { connect, clock, random, logger }: SvidReporterOptions,
+  changes: Changes<T>,
+  { what, connect, clock, random, logger }: ReporterOptions<T>,
   signal: AbortSignal,
 ): Promise<void> {
   const link = connect(address);
@@ -71,21 +79,21 @@ async function reportTo(
   try {
     while (leads() && !signal.aborted) {
       const batch = changes.take(MOST_IN_REPORT);
-      if (batch.length === 0) {
+      if (batch.size === 0) {
         await changes.untilSome(signal);
         // Also when the leader changes: the next one is told by itself.
         if (leads()) await sleep(clock, DELAY_MS, signal).catch(() => undefined);
         continue;
       }
       try {
-        await link.report(batch, signal);
+        await link.report([...batch.values()], signal);
         backoff.reset();
         told = false;
       } catch (thrown) {
         changes.putBack(batch);
         const { code, message } = SignetError.from(thrown);
         if (!told && !signal.aborted)
-          logger.info('the leader cannot be told of SVIDs; it is tried again', {
+          logger.info(`the leader cannot be told of ${what}; it is tried again`, {
             address,
             code,
             reason: message,
@@ -99,21 +107,21 @@ async function reportTo(
   }
 }
 
-/** Registrations whose SVID the leader has yet to hear of. */
-class Changes {
-  readonly #ledger: SvidLedger;
-  readonly #ids = new Set<string>();
+/** Items that the leader has yet to hear of. */
+class Changes<T> {
+  readonly #items: Reported<T>;
+  readonly #keys = new Set<string>();
   #wake: (() => void) | undefined;
   /** Nobody is told now, so nothing is noted: the next leader is told of everything. */
   #paused = true;
 
-  constructor(ledger: SvidLedger) {
-    this.#ledger = ledger;
+  constructor(items: Reported<T>) {
+    this.#items = items;
   }
 
-  note(id: string): void {
+  note(key: string): void {
     if (this.#paused) return;
-    this.#ids.add(id);
+    this.#keys.add(key);
     this.#wake?.();
   }
 
@@ -123,31 +131,31 @@ class Changes {
 
   all(): void {
     this.#paused = false;
-    for (const { registrationId } of this.#ledger.all()) this.#ids.add(registrationId);
+    for (const key of this.#items.keys()) this.#keys.add(key);
   }
 
-  take(most: number): readonly IssuedSvid[] {
-    const taken: IssuedSvid[] = [];
-    for (const id of this.#ids) {
-      if (taken.length >= most) break;
-      this.#ids.delete(id);
-      const svid = this.#ledger.get(id);
-      if (svid !== undefined) taken.push(svid);
+  take(most: number): ReadonlyMap<string, T> {
+    const taken = new Map<string, T>();
+    for (const key of this.#keys) {
+      if (taken.size >= most) break;
+      this.#keys.delete(key);
+      const item = this.#items.get(key);
+      if (item !== undefined) taken.set(key, item);
     }
     return taken;
   }
 
-  putBack(svids: readonly IssuedSvid[]): void {
-    for (const { registrationId } of svids) this.#ids.add(registrationId);
+  putBack(taken: ReadonlyMap<string, T>): void {
+    for (const key of taken.keys()) this.#keys.add(key);
   }
 
   async untilSome(signal: AbortSignal): Promise<void> {
-    if (this.#ids.size === 0) await this.#woken(signal);
+    if (this.#keys.size === 0) await this.#woken(signal);
   }
 
   async untilLeaderChanges(signal: AbortSignal): Promise<void> {
     this.#paused = true;
-    this.#ids.clear();
+    this.#keys.clear();
     await this.#woken(signal);
   }
 
