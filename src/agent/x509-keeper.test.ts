@@ -106,6 +106,30 @@ describe('batches', () => {
     expect(Math.max(...api.x509Batches.map((batch) => batch.length))).toBeLessThanOrEqual(4);
   });
 
+  it('have keys of the type that the server says, and of another once it says that', async () => {
+    const keeper = keep();
+    const one = podRegistration('p');
+    const typeOf = (): string => {
+      const svid = keeper.svid('p/id');
+      return svid === undefined ? 'none' : keyPairFromPkcs8(keyOf(svid)).type;
+    };
+    add(keeper, { ...one, keyType: 'ec-p384' });
+    await until(() => typeOf() === 'ec-p384');
+    add(keeper, { ...one, keyType: 'ed25519', revision: 'next' });
+    // The former one serves until the new one is there.
+    expect(typeOf()).toBe('ec-p384');
+    await until(() => typeOf() === 'ed25519');
+    add(keeper, { ...one, revision: 'last' });
+    await until(() => typeOf() === 'ec-p256');
+  });
+
+  it('are small where the server says RSA', async () => {
+    const keeper = keep();
+    add(keeper, ...many(5).map((one): Registration => ({ ...one, keyType: 'rsa-2048' })));
+    await waitReal(() => keeper.stats().svids === 5);
+    expect(Math.max(...api.x509Batches.map((batch) => batch.length))).toBeLessThanOrEqual(4);
+  });
+
   it('whose answers are mixed up give nobody another’s SVID', async () => {
     const mixed: Pick<NodeApi, 'signX509'> = {
       signX509: async (requests): Promise<readonly SignX509Result[]> =>

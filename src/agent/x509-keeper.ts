@@ -26,6 +26,7 @@ export interface X509KeeperOptions {
   readonly random: Random;
   readonly logger: Logger;
   readonly limits: AgentLimits;
+  /** Where a registration does not say. */
   readonly keyType: KeyType;
   readonly makeKey: (type: KeyType) => Promise<MadeKey>;
   /** Called when the SVID of this registration came, changed, or went. */
@@ -58,7 +59,7 @@ export class X509Keeper {
   readonly #queue: SigningQueue;
   readonly #sharing = new ByteSharing();
   readonly #unreachable: Backoff;
-  readonly #batchSize: number;
+  #batchSize: number;
   #tainted: ReadonlySet<string> = new Set();
   #svids = 0;
   #failing = 0;
@@ -79,8 +80,7 @@ export class X509Keeper {
     this.#options = options;
     this.#queue = new SigningQueue(options.limits.signBackoff, options.random);
     this.#unreachable = new Backoff(options.limits.connectBackoff, options.random);
-    const most = options.keyType.startsWith('rsa') ? RSA_BATCH : MAX_SIGN_BATCH;
-    this.#batchSize = Math.max(1, Math.min(options.limits.signBatch, most));
+    this.#batchSize = batchSize(options.keyType, options.limits);
   }
 
   /** Signs and renews until `signal` is aborted; resolves when nothing is under way any more. */
@@ -101,6 +101,8 @@ export class X509Keeper {
   /** A registration that came or changed. `urgent` when a caller is connected for it. */
   upsert(registration: Registration, urgent: boolean): void {
     const entry = this.#entries.get(registration.id);
+    // It is the trust domain's, so the newest says it for all.
+    this.#batchSize = batchSize(this.#keyTypeOf(registration), this.#options.limits);
     if (entry === undefined) {
       this.#entries.set(registration.id, { registration, svid: undefined, failure: undefined });
     } else {
@@ -303,7 +305,7 @@ export class X509Keeper {
       const entry = this.#entries.get(id);
       if (entry === undefined) continue;
       const { registration } = entry;
-      batch.push({ id, registration, key: await this.#options.makeKey(this.#options.keyType) });
+      batch.push({ id, registration, key: await this.#options.makeKey(this.#keyTypeOf(registration)) });
       if ((index + 1) % TURN_KEYS === 0 || clock.monotonic() - turnStart > TURN_MS) {
         await new Promise((resolve) => setImmediate(resolve));
         turnStart = clock.monotonic();
@@ -325,6 +327,10 @@ export class X509Keeper {
       const result = results[index];
       if (result !== undefined) this.#settle(asked.registration, asked.key, result);
     }
+  }
+
+  #keyTypeOf({ keyType = this.#options.keyType }: Registration): KeyType {
+    return keyType;
   }
 
   /** Takes one answer in. */
@@ -388,6 +394,10 @@ export class X509Keeper {
     this.#lookAt = at;
     this.#lookTimer = clock.after(at - clock.monotonic(), () => this.#look());
   }
+}
+
+function batchSize(keyType: KeyType, { signBatch }: AgentLimits): number {
+  return Math.max(1, Math.min(signBatch, keyType.startsWith('rsa') ? RSA_BATCH : MAX_SIGN_BATCH));
 }
 
 /** Whether an SVID for one says the same names as one for the other. */

@@ -29,6 +29,25 @@ export function bothOf(one: Watched<boolean>, other: Watched<boolean>): Watched<
   };
 }
 
+/** What is made of another value, as JSON has it; told of when it is other than before. */
+export function derived<T, U>(from: Watched<T>, make: (value: T) => U): Watched<U> {
+  return {
+    get value() {
+      return make(from.value);
+    },
+    watch(onChange) {
+      let told = JSON.stringify(make(from.value));
+      return from.watch((value) => {
+        const made = make(value);
+        const text = JSON.stringify(made);
+        if (text === told) return;
+        told = text;
+        onChange(made);
+      });
+    },
+  };
+}
+
 /** A Watched that its owner can set. */
 export class WatchedValue<T> implements Watched<T> {
   #value: T;

@@ -1,30 +1,26 @@
 import { createAuthorization, type Authorization } from '../agent/authorization/decide.js';
 import { extAuthzHandlers } from '../agent/authorization/ext-authz.js';
 import { extensionConfigHandlers, type ExtensionConfigHandlers } from '../agent/xds/extension-configs.js';
-import type { Tokens } from '../agent/authorization/token.js';
 import type { Agent } from '../agent/agent.js';
-import { createTokenValidator } from '../identity/tokens/validator.js';
-import { fetchDocument } from '../identity/tokens/fetch-document.js';
 import type { TrustBundle } from '../identity/spiffe/bundle.js';
 import type { RegistrationSource } from '../cluster/access-view.js';
 import { followRevokedTokens } from '../cluster/revoked-tokens.js';
 import type { TrustDomainSettings } from '../cluster/trust-domain.js';
 import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
-import { WatchedValue } from '../lib/watched.js';
+import type { Watched } from '../lib/watched.js';
 import type { Random } from '../lib/random.js';
 import { createRpcServer } from '../rpc/server.js';
 import { authorizationService } from '../rpc/services.js';
 import type { TlsIdentity } from '../rpc/tls/identity.js';
 import type { Store } from '../store/store.js';
-import { followAccess } from './access-view.js';
+import { followAccessTerms } from './access-terms.js';
 import type { ListenAddress } from './listen-address.js';
-import { readIssuers } from './token-issuers.js';
 
 /** What the authorization services of one process are composed of. */
 export interface AuthorizationParts {
   readonly store: Store;
-  readonly settings: TrustDomainSettings;
+  readonly settings: Watched<TrustDomainSettings>;
   readonly registrations: RegistrationSource;
   readonly agent: Agent;
   /** The bundle of the own trust domain, or of a federated one. */
@@ -42,17 +38,15 @@ export function openAuthorization(parts: AuthorizationParts): {
   readonly close: () => void;
 } {
   const { clock, random, logger, bundleOf, agent } = parts;
-  const revoked = followRevokedTokens(parts.store, clock);
-  const validator = createTokenValidator({
-    issuers: readIssuers(parts.settings.tokenIssuers),
-    ...{ clock, random, logger, fetch: fetchDocument, bundles: bundleOf },
+  const { store, settings, registrations } = parts;
+  const revoked = followRevokedTokens(store, clock);
+  // Envoys get the keys of issuers from here, so they fetch none and are no wiser or less wise than the validator.
+  const terms = followAccessTerms({
+    ...{ store, settings, registrations, clock, random, logger },
+    bundles: bundleOf,
     revoked: revoked.reason,
-    onKeys: () => published.set(validator.published()),
   });
-  // Envoys get the keys from here, so they fetch none and are no wiser or less wise than the validator.
-  const published = new WatchedValue(validator.published());
-  const tokens: Tokens = validator;
-  const views = followAccess(parts);
+  const { views, tokens, issuers } = terms;
   const authorization = createAuthorization({
     ...{ views, tokens, clock, random, logger, calls: agent.parts, tellReasons: parts.tellReasons },
     knowsTrustDomain: (name) => bundleOf(name) !== undefined,
@@ -61,11 +55,10 @@ export function openAuthorization(parts: AuthorizationParts): {
   return {
     authorization,
     extensionConfigs: extensionConfigHandlers({
-      ...{ views, targets, issuers: published, calls: agent.parts, clock, logger },
+      ...{ views, targets, issuers, calls: agent.parts, clock, logger },
     }),
     close() {
-      views.close();
-      validator.close();
+      terms.close();
       revoked.close();
     },
   };

@@ -29,7 +29,7 @@ export interface ClusterCaOptions {
   readonly namespace: string;
   /** Of the Secret that holds authorities and their sealed keys. */
   readonly secretName: string;
-  readonly settings: TrustDomainSettings;
+  readonly settings: Watched<TrustDomainSettings>;
   /** What seals their keys; made only where `evidence` knows of no authorities. Asked for again while it rejects. */
   readonly encryption: (evidence: () => string | undefined) => Promise<KeyEncryption>;
   /** Takes away the key that seals, when authorities begin anew and no other has it. */
@@ -145,6 +145,7 @@ class SharedAuthorities implements ClusterAuthorities {
         const ca = await this.#open({ follows: true });
         this.#tell(undefined);
         this.ca.set(ca);
+        this.#options.settings.watch((settings) => this.#configure(ca, settings));
         return {
           ca,
           follow: (until) => this.#followAll(ca, until),
@@ -161,6 +162,15 @@ class SharedAuthorities implements ClusterAuthorities {
         } else this.#tell(error, isNew);
       }
       await sleep(clock, RETRY_MS, signal);
+    }
+  }
+
+  #configure(ca: CertificateAuthority, settings: TrustDomainSettings): void {
+    try {
+      ca.configure(caConfigOf(settings));
+    } catch (thrown) {
+      const { code, message } = SignetError.from(thrown);
+      this.#options.logger.error('the authorities go on as they were configured', { code, reason: message });
     }
   }
 
@@ -212,10 +222,10 @@ class SharedAuthorities implements ClusterAuthorities {
     const encryption = await this.#presentEncryption(evidence);
     return openCertificateAuthority({
       ...{ clock, random, logger },
-      trustDomain: settings.name,
+      trustDomain: settings.value.name,
       keys: recordKeyStore({ record: this.#existing(evidence), random, encryption }),
       journal: recordJournal({ record, name: this.#name, evidence }),
-      config: caConfigOf(settings),
+      config: caConfigOf(settings.value),
       staleness: () => this.staleness(),
       ...(distributedForMs === undefined ? {} : { distributedForMs }),
       ...others,

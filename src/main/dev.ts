@@ -10,6 +10,7 @@ import type { Clock } from '../lib/clock.js';
 import { SignetError } from '../lib/errors.js';
 import type { Logger } from '../lib/logger.js';
 import type { Random } from '../lib/random.js';
+import { derived, type Watched } from '../lib/watched.js';
 import { linuxPeerCredentials } from '../rpc/peer/linux.js';
 import { createRpcServer, type RpcServer } from '../rpc/server.js';
 import { adminService } from '../rpc/services.js';
@@ -21,6 +22,8 @@ import { createNodeApi } from '../server/node-api.js';
 import { podFacts } from '../cluster/pod-facts.js';
 import { createRegistrationController, type RegistrationView } from '../server/registrations.js';
 import { createSigningService } from '../server/signing.js';
+import { followSettings } from '../cluster/live-settings.js';
+import { registrationBounds } from '../cluster/registrations.js';
 import { findTrustDomain, trustDomainSettings, type TrustDomainSettings } from '../cluster/trust-domain.js';
 import { openFolderStore, type FolderStore } from '../store/folder/folder-store.js';
 import { openApplicationPort, type ApplicationPort } from './application-api.js';
@@ -28,6 +31,7 @@ import { openAuthorization, openAuthorizationPort } from './authorization.js';
 import { keepBundleFile } from './bundle-file.js';
 import { reportProblems } from './folder-problems.js';
 import { formatListenAddress, type ListenAddress } from './listen-address.js';
+import { caConfigOf } from './ca-config.js';
 import { openCa } from './open-ca.js';
 import { openOwnIdentity, type OwnIdentity } from './own-identity.js';
 import { keepPodSockets } from './pod-sockets.js';
@@ -106,11 +110,16 @@ export async function startDev(options: DevOptions): Promise<RunningDev> {
     const store = await openFolderStore({ path: options.resourcePath, clock, logger, nodeName: NODE_NAME });
     closers.push(() => store.close());
     closers.push(reportProblems(store.problems, logger));
-    const settings = settingsOf(store, options);
-    const ca = await openCa(settings, { ...options, directory: state.ca });
+    const { trustDomain: flag } = options;
+    const settings = followSettings(store, settingsOf(store, options), {
+      ...(flag === undefined ? {} : { flag }),
+      logger,
+    });
+    closers.push(() => settings.close());
+    const ca = await openCa(settings.value, { ...options, directory: state.ca });
     closers.push(() => ca.close());
+    closers.push(settings.watch((now) => ca.configure(caConfigOf(now))));
     closers.push(keepBundleFile(state.bundleFile, ca.bundle, logger));
-    closers.push(warnOfTrustDomainChanges(store, settings, options));
 
     const identity = composeIdentity(store, ca, settings, options);
     const { registrations, agent } = identity;
@@ -142,7 +151,7 @@ export async function startDev(options: DevOptions): Promise<RunningDev> {
     if (applicationAddress !== undefined)
       applications = await openApplicationPort({
         ...{ server: services.applications, address: applicationAddress },
-        ...{ own: await identity.own(), trustDomain: settings.name },
+        ...{ own: await identity.own(), trustDomain: ca.trustDomain },
       });
     const sockets = keepPodSockets({
       ...{ store, logger },
@@ -157,7 +166,7 @@ export async function startDev(options: DevOptions): Promise<RunningDev> {
     let asked: ReadyReport['authorization'];
     if (address !== undefined) {
       const own = await identity.own();
-      const { name: trustDomain } = settings;
+      const { trustDomain } = ca;
       const { random } = options;
       const port = await openAuthorizationPort({
         ...{ authorization, address, identity: own, trustDomain, clock, random, logger },
@@ -171,7 +180,7 @@ export async function startDev(options: DevOptions): Promise<RunningDev> {
       if (options.signal.aborted) resolve();
       else options.signal.addEventListener('abort', () => resolve(), { once: true });
     }).then(closeAll);
-    const ready = report(store, registrations, state, settings);
+    const ready = report(store, registrations, state, ca.trustDomain);
     const ports = {
       ...(asked === undefined ? {} : { authorization: asked }),
       ...(applications === undefined ? {} : { applications }),
@@ -205,19 +214,17 @@ interface Identity {
 function composeIdentity(
   store: FolderStore,
   ca: CertificateAuthority,
-  settings: TrustDomainSettings,
+  settings: Watched<TrustDomainSettings>,
   options: DevOptions,
 ): Identity {
   const { clock, random, logger } = options;
-  const index = createRegistrationIndex({
-    trustDomain: settings.name,
-    defaults: { x509TtlSeconds: settings.ttlSeconds.x509Svid, jwtTtlSeconds: settings.ttlSeconds.jwtSvid },
-    maxX509TtlSeconds: settings.ttlSeconds.authority,
-  });
-  const controller = createRegistrationController({ store, index, clock, logger });
+  const { trustDomain } = ca;
+  const bounds = derived(settings, registrationBounds);
+  const index = createRegistrationIndex({ trustDomain, ...bounds.value });
+  const controller = createRegistrationController({ store, index, bounds, clock, logger });
   const federation = createFederation({
     store,
-    trustDomain: settings.name,
+    trustDomain,
     parseBundle: parseBundleDocument,
     clock,
     logger,
@@ -241,10 +248,9 @@ function composeIdentity(
     clock,
     random,
     logger,
-    keyType: settings.keyTypes.workload,
   });
   const bundleOf = (name: string): TrustBundle | undefined =>
-    name === settings.name
+    name === trustDomain
       ? ca.bundle.value
       : federation.bundles.value.find(({ trustDomain }) => trustDomain === name);
   let own: Promise<OwnIdentity> | undefined;
@@ -256,7 +262,8 @@ function composeIdentity(
     own: () =>
       (own ??= openOwnIdentity({
         ...{ ca, path: OWN_PATH, bundleOf, clock, random, logger },
-        ...{ keyType: settings.keyTypes.workload, ttlSeconds: settings.ttlSeconds.x509Svid },
+        keyType: settings.value.keyTypes.workload,
+        ttlSeconds: () => settings.value.ttlSeconds.x509Svid,
         onTrustChange(listener) {
           const stops = [ca.bundle.watch(listener), federation.bundles.watch(listener)];
           return () => {
@@ -286,29 +293,11 @@ async function serveAdmin(ca: CertificateAuthority, state: StateLayout, logger: 
   }
 }
 
-function warnOfTrustDomainChanges(
-  store: FolderStore,
-  settings: TrustDomainSettings,
-  options: DevOptions,
-): () => void {
-  return store.subscribe((changes) => {
-    if (!changes.some(({ kind }) => kind === 'TrustDomain')) return;
-    try {
-      if (JSON.stringify(settingsOf(store, options)) === JSON.stringify(settings)) return;
-      options.logger.warn('the TrustDomain has changed; restart signet dev to apply it');
-    } catch (thrown) {
-      options.logger.error('the changed TrustDomain is not usable', {
-        error: SignetError.from(thrown).message,
-      });
-    }
-  });
-}
-
 function report(
   store: FolderStore,
   registrations: RegistrationView,
   state: StateLayout,
-  settings: TrustDomainSettings,
+  trustDomain: string,
 ): ReadyReport {
   const byPod = new Map<string, string[]>();
   for (const { subject, spiffeId } of registrations.forNode(NODE_NAME)) {
@@ -327,7 +316,7 @@ function report(
   });
   return {
     ready: true,
-    trustDomain: settings.name,
+    trustDomain,
     sharedSocket: state.sharedSocket,
     sharedApplicationSocket: state.sharedApplicationSocket,
     bundleFile: state.bundleFile,

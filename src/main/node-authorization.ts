@@ -1,20 +1,15 @@
 import type { PolicyStore } from '../agent/access/policy-store.js';
 import type { Agent } from '../agent/agent.js';
 import { createAuthorization, type Authorization } from '../agent/authorization/decide.js';
-import type { Tokens } from '../agent/authorization/token.js';
-import type { WatchedAuthorizationViews } from '../agent/authorization/view.js';
 import { extensionConfigHandlers, type ExtensionConfigHandlers } from '../agent/xds/extension-configs.js';
 import { followRevokedTokens } from '../cluster/revoked-tokens.js';
 import { findTrustDomain, trustDomainSettings, type TrustDomainSettings } from '../cluster/trust-domain.js';
-import { fetchDocument } from '../identity/tokens/fetch-document.js';
-import { createTokenValidator, type TokenResult, type TokenValidator } from '../identity/tokens/validator.js';
 import type { Clock } from '../lib/clock.js';
 import { SignetError } from '../lib/errors.js';
 import type { Logger } from '../lib/logger.js';
 import type { Random } from '../lib/random.js';
 import { WatchedValue } from '../lib/watched.js';
-import { followAccess, type LiveAccessView } from './access-view.js';
-import { readIssuers } from './token-issuers.js';
+import { followAccessTerms } from './access-terms.js';
 
 /** What decisions of an agent in a cluster are composed of. */
 export interface NodeAuthorizationParts {
@@ -35,14 +30,6 @@ export interface NodeAuthorization {
   close(): void;
 }
 
-/** All that follows from one TrustDomain. */
-interface Term {
-  readonly settings: TrustDomainSettings;
-  readonly views: LiveAccessView;
-  readonly validator: TokenValidator;
-  readonly close: () => void;
-}
-
 /**
  * Decides by the policies that the server sends. Until the first of them have come, and when there is no TrustDomain (any
  * more) or it cannot be read, nothing is allowed; while the server is away, what it last said holds.
@@ -50,71 +37,20 @@ interface Term {
 export function openNodeAuthorization(parts: NodeAuthorizationParts): NodeAuthorization {
   const { policies, agent, clock, random } = parts;
   const logger = parts.logger.child({ component: 'authorization' });
-  const listeners = new Set<() => void>();
-  const issuers = new WatchedValue<ReturnType<TokenValidator['published']>>([]);
   const revoked = followRevokedTokens(policies, clock);
-  let term: Term | undefined;
-  let looked = false;
-
-  const tell = (): void => {
-    for (const listener of [...listeners]) listener();
-  };
-  const begin = (settings: TrustDomainSettings): Term => {
-    const validator = createTokenValidator({
-      issuers: readIssuers(settings.tokenIssuers),
-      ...{ clock, random, logger, fetch: fetchDocument, bundles: (name) => agent.bundleOf(name) },
-      revoked: revoked.reason,
-      onKeys: () => issuers.set(validator.published()),
-    });
-    const views = followAccess({
-      ...{ store: policies, registrations: policies, settings, clock, logger },
-      sources: () => policies.sources(),
-    });
-    const unsubscribe = views.subscribe(tell);
-    return {
-      ...{ settings, views, validator },
-      close() {
-        unsubscribe();
-        views.close();
-        validator.close();
-      },
-    };
-  };
-  /** Begins anew where the TrustDomain says something else than before. */
-  const refresh = (): void => {
-    looked = policies.synced.value;
-    const settings = settingsOf(policies, logger);
-    if (JSON.stringify(settings) === JSON.stringify(term?.settings)) return;
-    term?.close();
-    term = undefined;
-    try {
-      if (settings !== undefined) term = begin(settings);
-    } catch (thrown) {
-      const { code, message } = SignetError.from(thrown);
-      logger.error('the TrustDomain cannot be decided by, so nothing is allowed', { code, error: message });
-    }
-    issuers.set(term?.validator.published() ?? []);
-    tell();
-  };
-
+  const settings = new WatchedValue(settingsOf(policies, logger));
+  let looked = policies.synced.value;
   const unsubscribe = policies.subscribe((changes) => {
-    if (!looked || changes.some(({ kind }) => kind === 'TrustDomain')) refresh();
+    if (looked && !changes.some(({ kind }) => kind === 'TrustDomain')) return;
+    looked = policies.synced.value;
+    settings.set(settingsOf(policies, logger));
   });
-  refresh();
-  const views: WatchedAuthorizationViews = {
-    get current() {
-      return term?.views.current;
-    },
-    subscribe(listener) {
-      const own = (): void => listener();
-      listeners.add(own);
-      return () => void listeners.delete(own);
-    },
-  };
-  const tokens: Tokens = {
-    validate: (token) => term?.validator.validate(token) ?? Promise.resolve(NO_ISSUERS),
-    validateCached: (token) => (term === undefined ? NO_ISSUERS : term.validator.validateCached(token)),
-  };
+  const { views, tokens, issuers, close } = followAccessTerms({
+    ...{ store: policies, registrations: policies, settings, clock, random, logger },
+    sources: () => policies.sources(),
+    bundles: (name) => agent.bundleOf(name),
+    revoked: revoked.reason,
+  });
   const authorization = createAuthorization({
     ...{ views, tokens, clock, random, logger, calls: agent.parts, tellReasons: parts.tellReasons },
     knowsTrustDomain: (name) => agent.bundleOf(name) !== undefined,
@@ -127,17 +63,10 @@ export function openNodeAuthorization(parts: NodeAuthorizationParts): NodeAuthor
     close() {
       unsubscribe();
       revoked.close();
-      term?.close();
-      term = undefined;
+      close();
     },
   };
 }
-
-const NO_ISSUERS: TokenResult = {
-  ok: false,
-  code: 'TokenUnknownIssuer',
-  reason: 'the token issuers are not known yet',
-};
 
 /** What the TrustDomain says now; undefined when there is none, or none that can be read. */
 function settingsOf(policies: PolicyStore, logger: Logger): TrustDomainSettings | undefined {

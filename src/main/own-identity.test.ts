@@ -38,7 +38,7 @@ async function world(): Promise<World> {
     log,
     async open(options = {}) {
       const identity = await openOwnIdentity({
-        ...{ ca, path: '/signet/agent', keyType: 'ec-p256', ttlSeconds: 600 },
+        ...{ ca, path: '/signet/agent', keyType: 'ec-p256', ttlSeconds: () => 600 },
         bundleOf: (name) => (name === 'example.org' ? ca.bundle.value : undefined),
         onTrustChange: (listener) => ca.bundle.watch(listener),
         ...shared,

@@ -17,7 +17,8 @@ export interface OwnIdentityOptions {
   /** For clients that know the process by a host name; none unless said. */
   readonly dnsNames?: readonly string[];
   readonly keyType: KeyType;
-  readonly ttlSeconds: number;
+  /** Of those that are signed from now on. */
+  readonly ttlSeconds: () => number;
   /** The bundle of the own trust domain, or of a federated one. */
   readonly bundleOf: (trustDomain: string) => TrustBundle | undefined;
   /** Calls `listener` whenever one of those bundles has changed. */
@@ -40,11 +41,11 @@ export interface OwnIdentity extends TlsIdentity {
  * @throws CaError when the first one cannot be signed
  */
 export async function openOwnIdentity(options: OwnIdentityOptions): Promise<OwnIdentity> {
-  const { ca, clock, random, logger, keyType, ttlSeconds, dnsNames = [] } = options;
+  const { ca, clock, random, logger, keyType, dnsNames = [] } = options;
   const id = spiffeId(ca.trustDomain, options.path);
   const { svid, close } = await openOwnSvid({
     ...{ name: id.uri, keyType, clock, random, logger },
-    request: ({ spki }) => ca.signX509({ spki, spiffeId: id, dnsNames, ttlSeconds }),
+    request: ({ spki }) => ca.signX509({ spki, spiffeId: id, dnsNames, ttlSeconds: options.ttlSeconds() }),
     tainted: {
       get value() {
         return ca.taints.value.x509;

@@ -20,7 +20,7 @@ export interface ServerCaParts {
   readonly api: KubernetesApi;
   readonly writer: ObjectWriter;
   readonly store: Store;
-  readonly settings: TrustDomainSettings;
+  readonly settings: Watched<TrustDomainSettings>;
   readonly namespace: string;
   readonly leading: Watched<boolean>;
   /** For how long the bundle with a sequence stands wherever it is published; not waited for unless said. */
@@ -35,7 +35,7 @@ export interface ServerCaParts {
 /** The authorities that all replicas share; nothing is read before they are opened. */
 export function createServerCa(parts: ServerCaParts): ClusterAuthorities {
   const { api, writer, store, settings, namespace, leading, clock, random, logger } = parts;
-  const { keyEncryptionFile: file, keyEncryptionKms: socket } = settings;
+  const { keyEncryptionFile: file, keyEncryptionKms: socket } = settings.value;
   const kms = socket === undefined ? undefined : keyEncryptionFromKms(socket, random);
   const key = { namespace, name: KEY_SECRET };
   const hasAuthorities = (): Promise<boolean> =>

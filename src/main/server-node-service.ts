@@ -4,12 +4,13 @@ import type { TrustBundle } from '../identity/spiffe/bundle.js';
 import type { CertificateAuthority } from '../identity/ca/certificate-authority.js';
 import type { Registration } from '../identity/registration/registration.js';
 import type { RegistrationSource } from '../cluster/access-view.js';
+import { registrationBounds } from '../cluster/registrations.js';
 import type { TrustDomainSettings } from '../cluster/trust-domain.js';
 import { podFacts } from '../cluster/pod-facts.js';
 import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
 import type { Random } from '../lib/random.js';
-import type { Watched } from '../lib/watched.js';
+import { derived, type Watched } from '../lib/watched.js';
 import type { Metrics } from '../operate/metrics/metrics.js';
 import type { NodeApi } from '../rpc/node-api.js';
 import { createRpcServer, type RpcServer } from '../rpc/server.js';
@@ -47,7 +48,7 @@ export interface NodeServiceParts {
   /** Writes statuses while this replica leads. */
   readonly statuses: Store;
   readonly leading: Watched<boolean>;
-  readonly settings: TrustDomainSettings;
+  readonly settings: Watched<TrustDomainSettings>;
   readonly ca: CertificateAuthority;
   /** Of the agents' tokens. */
   readonly audience: string;
@@ -92,16 +93,14 @@ export const MAX_AGENT_CONNECTIONS = 20_000;
 
 export function composeNodeService(parts: NodeServiceParts): NodeService {
   const { api, store, statuses, settings, ca, clock, logger, audience, agentServiceAccount, metrics } = parts;
-  const index = createRegistrationIndex({
-    trustDomain: settings.name,
-    defaults: { x509TtlSeconds: settings.ttlSeconds.x509Svid, jwtTtlSeconds: settings.ttlSeconds.jwtSvid },
-    maxX509TtlSeconds: settings.ttlSeconds.authority,
-  });
+  const { name: trustDomain } = settings.value;
+  const bounds = derived(settings, registrationBounds);
+  const index = createRegistrationIndex({ trustDomain, ...bounds.value });
   const controller = createRegistrationController({
-    ...{ store, index, clock, logger, leading: parts.leading, settleMs: SETTLE_MS },
+    ...{ store, index, bounds, clock, logger, leading: parts.leading, settleMs: SETTLE_MS },
   });
   const federation = createFederation({
-    ...{ store: statuses, trustDomain: settings.name, parseBundle: parseBundleDocument, clock, logger },
+    ...{ store: statuses, trustDomain, parseBundle: parseBundleDocument, clock, logger },
   });
   const revocations = openRevocationBook(store, clock);
   const { inForce } = revocations;
@@ -125,7 +124,7 @@ export function composeNodeService(parts: NodeServiceParts): NodeService {
     },
   });
   const policies = openPolicyFeed({
-    ...{ store, trustDomain: settings.name, registrations: index },
+    ...{ store, trustDomain, registrations: index },
     ready: controller.registrations.ready,
     onDelta: (onDelta) => controller.onDelta(onDelta),
   });
@@ -133,7 +132,7 @@ export function composeNodeService(parts: NodeServiceParts): NodeService {
   const stopping = new AbortController();
   const server = createRpcServer({ logger, clock, limits: { maxConnections: MAX_AGENT_CONNECTIONS } });
   const attest = createAttestation({
-    ...{ trustDomain: settings.name, audience, clock, serviceAccount: agentServiceAccount },
+    ...{ trustDomain, audience, clock, serviceAccount: agentServiceAccount },
     reviewer: createTokenReviewer(api),
     podOf(namespace, name) {
       const object = store.get('Pod', `${namespace}/${name}`);
@@ -153,7 +152,8 @@ export function composeNodeService(parts: NodeServiceParts): NodeService {
   server.service(
     nodeService,
     nodeServiceHandlers({
-      ...{ ca, clock, logger, agentTtlSeconds: settings.ttlSeconds.x509Svid, stopping: stopping.signal },
+      ...{ ca, clock, logger, stopping: stopping.signal },
+      agentTtlSeconds: () => settings.value.ttlSeconds.x509Svid,
       revokedBecause(spiffeId) {
         const revocation = inForce.value.ofId(spiffeId);
         return revocation === undefined ? undefined : revokedText(revocation);
@@ -165,7 +165,7 @@ export function composeNodeService(parts: NodeServiceParts): NodeService {
       nodeApi,
     }),
   );
-  server.service(peerService, peerHandlers({ svids: controller.svids, revocations: reach }, settings.name));
+  server.service(peerService, peerHandlers({ svids: controller.svids, revocations: reach }, trustDomain));
   metrics.readOne('connections', () => server.connections);
   metrics.readOne('policyReaders', () => policies.readers);
   metrics.readOne('registrations', () => [...index.all()].length);
@@ -200,7 +200,7 @@ export function composeNodeService(parts: NodeServiceParts): NodeService {
       hasAgent: (nodeName) => agentPods.on(nodeName),
     },
     bundleOf: (name) =>
-      name === settings.name
+      name === trustDomain
         ? ca.bundle.value
         : federation.bundles.value.find(({ trustDomain }) => trustDomain === name),
     onTrustChange(listener) {

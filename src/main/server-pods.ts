@@ -20,7 +20,7 @@ export interface ServerPodsParts {
   readonly writer: Pick<ObjectWriter, 'applyStatus'>;
   readonly node: NodeService;
   readonly ca: CertificateAuthority;
-  readonly settings: TrustDomainSettings;
+  readonly settings: Watched<TrustDomainSettings>;
   readonly leading: Watched<boolean>;
   /** No webhook unless said. */
   readonly webhook: WebhookOptions | undefined;
@@ -52,7 +52,7 @@ export async function servePods(parts: ServerPodsParts): Promise<RunningWebhook 
   operations.health.ready.add('webhook', () => (isServed ? undefined : 'the webhook is not served yet'));
   const webhook = await openWebhook(parts.webhook, {
     ...{ ca, metrics: operations.metrics, clock, random, logger },
-    ttlSeconds: settings.ttlSeconds.x509Svid,
+    ttlSeconds: () => settings.value.ttlSeconds.x509Svid,
     ...{ bundleOf: node.bundleOf, onTrustChange: node.onTrustChange },
   });
   isServed = true;

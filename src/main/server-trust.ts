@@ -4,6 +4,7 @@ import type { Clock } from '../lib/clock.js';
 import type { SignetError } from '../lib/errors.js';
 import type { Logger } from '../lib/logger.js';
 import type { Random } from '../lib/random.js';
+import type { Watched } from '../lib/watched.js';
 import { createBundleController } from '../server/controllers/bundles/controller.js';
 import type { Distribution } from '../server/controllers/bundles/distribution.js';
 import { createWebhookCaController, WEBHOOK_CONFIGURATIONS } from '../server/controllers/bundles/webhooks.js';
@@ -29,7 +30,7 @@ export interface ServerTrustParts {
   /** The writer's. */
   readonly fieldManager: string;
   readonly store: Store;
-  readonly settings: TrustDomainSettings;
+  readonly settings: Watched<TrustDomainSettings>;
   /** Signet's own. */
   readonly namespace: string;
   /** `namespace/name` of the Lease. */

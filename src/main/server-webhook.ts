@@ -26,7 +26,8 @@ export interface WebhookOptions {
 /** What it is served with. */
 export interface WebhookServerParts {
   readonly ca: Pick<CertificateAuthority, 'signX509' | 'taints' | 'trustDomain'>;
-  readonly ttlSeconds: number;
+  /** Of its own SVIDs that are signed from now on. */
+  readonly ttlSeconds: () => number;
   readonly bundleOf: (trustDomain: string) => TrustBundle | undefined;
   readonly onTrustChange: (listener: () => void) => () => void;
   readonly metrics: Metrics;

@@ -1,3 +1,4 @@
+import { followSettings } from '../cluster/live-settings.js';
 import type { TrustDomainSettings } from '../cluster/trust-domain.js';
 import type { Clock } from '../lib/clock.js';
 import type { SignetError } from '../lib/errors.js';
@@ -173,7 +174,7 @@ async function run(options: ServerOptions, operations: Operations, life: Life): 
   const { metrics, health, show } = operations;
   /** What health and metrics are read from, as it comes to be. */
   const come: {
-    settings?: TrustDomainSettings;
+    settings?: Watched<TrustDomainSettings>;
     authorities?: ClusterAuthorities;
     clusterCa?: ClusterCa;
     listener?: TlsRpcListener;
@@ -227,7 +228,8 @@ async function run(options: ServerOptions, operations: Operations, life: Life): 
 
   const waiting = { clock, logger, signal: life.signal };
   await untilSynced(store, waiting);
-  const settings = await untilSettled(store, waiting);
+  const settings = followSettings(store, await untilSettled(store, waiting), { logger });
+  life.closing(() => settings.close());
   await untilOwned(owner, waiting);
   come.settings = settings;
   const distribution = new Distribution(clock);
@@ -297,7 +299,7 @@ async function run(options: ServerOptions, operations: Operations, life: Life): 
   const listener = await listenForAgents(options, node, { clusterCa, settings, election }, life);
   come.listener = listener;
   return {
-    trustDomain: settings.name,
+    trustDomain: settings.value.name,
     address: { address: listener.address, port: listener.port },
     operationsAddress: operations.address,
     webhookAddress: webhook?.address,
@@ -318,18 +320,18 @@ async function listenForAgents(
     election,
   }: {
     readonly clusterCa: ClusterCa;
-    readonly settings: TrustDomainSettings;
+    readonly settings: Watched<TrustDomainSettings>;
     readonly election: LeaderElection;
   },
   life: Life,
 ): Promise<TlsRpcListener> {
   const { ca } = clusterCa;
   const own = await openOwnIdentity({
-    ...{ ca, path: SERVER_PATH, keyType: 'ec-p256', ttlSeconds: settings.ttlSeconds.x509Svid },
+    ...{ ca, path: SERVER_PATH, keyType: 'ec-p256', ttlSeconds: () => settings.value.ttlSeconds.x509Svid },
     ...{ bundleOf: node.bundleOf, onTrustChange: node.onTrustChange, clock, random, logger },
   });
   life.closing(() => own.close());
-  const peers = { trustDomain: settings.name, identity: own, clock, random };
+  const peers = { trustDomain: settings.value.name, identity: own, clock, random };
   const reporting = { leader: election.leader, self: identity, clock, random, logger };
   const svids = {
     ...{ ...reporting, what: 'SVIDs', items: node.svids },

@@ -3,7 +3,10 @@ import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { FakeClock } from '../../test/support/fake-clock.js';
 import { aClusterWorkloadIdentity, aPodObject, aWorkloadIdentity } from '../../test/support/identities.js';
 import { MemoryStore } from '../../test/support/memory-store.js';
-import { createRegistrationIndex } from '../identity/registration/registration-index.js';
+import {
+  createRegistrationIndex,
+  type RegistrationBounds,
+} from '../identity/registration/registration-index.js';
 import { type Logger, silentLogger } from '../lib/logger.js';
 import { WatchedValue } from '../lib/watched.js';
 import type { IdentityStatus } from '../resources/identity.js';
@@ -61,6 +64,39 @@ describe('registrations', () => {
     store.synced.set(true);
     expect(controller.registrations.ready.value).toBe(true);
     expect(ids()).toEqual(['/ns/shop/sa/pay']);
+  });
+
+  it('follow what the trust domain says for identities that do not say', () => {
+    const day = { defaults: { x509TtlSeconds: 3600, jwtTtlSeconds: 300 }, maxX509TtlSeconds: 86_400 };
+    const bounds = new WatchedValue<RegistrationBounds>(day);
+    store.put(aPodObject('pay'), aPodObject('own'));
+    store.put(aWorkloadIdentity('main', { serviceAccountNames: ['pay'] }));
+    store.put(aWorkloadIdentity('own', { serviceAccountNames: ['own'], x509TTL: '2h', jwtTTL: '1m' }));
+    start(silentLogger, { bounds });
+    const seen: NodeChange[] = [];
+    controller.registrations.watch('node-1', (change) => seen.push(change));
+    const now = (): string[] =>
+      controller.registrations
+        .forNode('node-1')
+        .map((one) => `${one.spiffeId.path} ${one.x509TtlSeconds} ${one.jwtTtlSeconds} ${one.keyType ?? ''}`)
+        .sort();
+    const revisions = (): string[] =>
+      controller.registrations.forNode('node-1').map(({ revision }) => revision);
+    const before = revisions();
+    bounds.set({ ...day, defaults: { x509TtlSeconds: 1800, jwtTtlSeconds: 120 } });
+    expect(now()).toEqual(['/ns/shop/sa/own 7200 60 ', '/ns/shop/sa/pay 1800 120 ']);
+    // Told once, and of what is other than before alone.
+    expect(seen.map(({ changed }) => changed.map(({ spiffeId }) => spiffeId.path))).toEqual([
+      ['/ns/shop/sa/pay'],
+    ]);
+    bounds.set({ ...day, keyType: 'ec-p384' });
+    expect(now()).toEqual(['/ns/shop/sa/own 7200 60 ec-p384', '/ns/shop/sa/pay 3600 300 ec-p384']);
+    expect(seen).toHaveLength(2);
+    bounds.set({ ...day, maxX509TtlSeconds: 3600 });
+    expect(now()).toEqual(['/ns/shop/sa/pay 3600 300 ']);
+    expect(seen[2]?.removed).toHaveLength(1);
+    bounds.set({ ...day, keyType: 'ec-p256' });
+    expect(revisions().sort()).toEqual(before.sort());
   });
 
   it('follow the store', () => {

@@ -1,6 +1,6 @@
 import type { IdentityResource } from '../identity/registration/identity-rules.js';
 import type { RegistrationDelta } from '../identity/registration/outcome.js';
-import type { RegistrationIndex } from '../identity/registration/registration-index.js';
+import type { RegistrationBounds, RegistrationIndex } from '../identity/registration/registration-index.js';
 import type { IdentityRef, ProcessFacts, Registration } from '../identity/registration/registration.js';
 import type { Clock } from '../lib/clock.js';
 import { SignetError } from '../lib/errors.js';
@@ -36,6 +36,8 @@ export interface RegistrationControllerOptions {
   readonly store: Store;
   /** Empty; the controller alone changes it. */
   readonly index: RegistrationIndex;
+  /** What the index was made with, as it changes; it never does unless given. */
+  readonly bounds?: Watched<RegistrationBounds>;
   readonly clock: Clock;
   readonly logger: Logger;
   /** Statuses are written only while this is true; always unless given. */
@@ -81,7 +83,7 @@ class Feed implements RegistrationView {
   readonly #deltaWatchers = new Set<(delta: RegistrationDelta) => void>();
   readonly #ends: (() => void)[] = [];
 
-  constructor({ store, index, clock, logger, leading, settleMs }: RegistrationControllerOptions) {
+  constructor({ store, index, bounds, clock, logger, leading, settleMs }: RegistrationControllerOptions) {
     this.#store = store;
     this.#index = index;
     this.#logger = logger;
@@ -100,6 +102,7 @@ class Feed implements RegistrationView {
         if (this.ready.value) this.#apply(changes);
       }),
     );
+    if (bounds !== undefined) this.#ends.push(bounds.watch((now) => this.#bound(now)));
     if (store.synced.value) this.#load();
     else {
       this.#ends.push(
@@ -158,6 +161,17 @@ class Feed implements RegistrationView {
     this.ready.set(true);
   }
 
+  /** Identities are read anew: what they leave unsaid is otherwise now. */
+  #bound(bounds: RegistrationBounds): void {
+    this.#index.bound(bounds);
+    if (!this.ready.value) return;
+    this.#apply(
+      IDENTITIES.flatMap((kind) =>
+        this.#store.list(kind).map((after): StoreChange => ({ kind, key: keyOf(after), after })),
+      ),
+    );
+  }
+
   #apply(changes: readonly StoreChange[]): void {
     const nodes: NodeChanges = new Map();
     for (const change of changes) if (KINDS.includes(change.kind)) this.#take(this.#one(change), nodes);
@@ -214,8 +228,7 @@ class Feed implements RegistrationView {
   }
 
   *#identities(): Iterable<IdentityRef> {
-    for (const kind of ['WorkloadIdentity', 'ClusterWorkloadIdentity'])
-      for (const object of this.#store.list(kind)) yield refOf(kind, object);
+    for (const kind of IDENTITIES) for (const object of this.#store.list(kind)) yield refOf(kind, object);
   }
 
   #notify(nodes: NodeChanges): void {
@@ -234,7 +247,8 @@ class Feed implements RegistrationView {
 }
 
 /** In the order of the first read. */
-const KINDS: readonly string[] = ['Namespace', 'WorkloadIdentity', 'ClusterWorkloadIdentity', 'Pod'];
+const IDENTITIES: readonly string[] = ['WorkloadIdentity', 'ClusterWorkloadIdentity'];
+const KINDS: readonly string[] = ['Namespace', ...IDENTITIES, 'Pod'];
 
 function keyOf({ metadata }: StoredObject): string {
   return metadata.namespace === undefined ? metadata.name : `${metadata.namespace}/${metadata.name}`;

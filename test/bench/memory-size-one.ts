@@ -223,7 +223,7 @@ async function openNodeService(api: MemoryApi, store: KubernetesStore): Promise<
   const resource = findTrustDomain(store);
   return composeNodeService({
     ...{ ...parts, api, store, statuses: store, leading, ca, metrics: createMetrics('server', 'bench') },
-    settings: trustDomainSettings(resource === undefined ? {} : { resource }),
+    settings: new WatchedValue(trustDomainSettings(resource === undefined ? {} : { resource })),
     ...{
       audience: 'signet-server',
       agentServiceAccount: { namespace: 'signet-system', name: 'signet-agent' },

@@ -88,7 +88,7 @@ export const anAgentReview = (nodeName: string): TokenReview => ({
 /** What a process with this path shows, signed by the CA of the world. */
 export function identityIn({ clock, ca, log }: NodeWorld, path: string): Promise<OwnIdentity> {
   return openOwnIdentity({
-    ...{ ca, path, keyType: 'ec-p256', ttlSeconds: 3600, clock, random: systemRandom, logger: log },
+    ...{ ca, path, keyType: 'ec-p256', ttlSeconds: () => 3600, clock, random: systemRandom, logger: log },
     bundleOf: (name) => (name === TRUST_DOMAIN ? ca.bundle.value : undefined),
     onTrustChange: (listener) => ca.bundle.watch(listener),
   });
@@ -182,7 +182,7 @@ async function newReplica(
   });
   const server = createRpcServer({ logger: log, clock, standardServices: false });
   const handlers = nodeServiceHandlers({
-    ...{ ca, clock, logger: log, agentTtlSeconds: 3600, attest, stopping: stopping.signal },
+    ...{ ca, clock, logger: log, agentTtlSeconds: () => 3600, attest, stopping: stopping.signal },
     hasAgent: (nodeName) => agentPods.on(nodeName),
     held: (nodeName, svids) => controller.svids.held(nodeName, svids),
     nodeApi: (nodeName) =>

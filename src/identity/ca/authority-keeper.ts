@@ -39,6 +39,7 @@ export interface Taints {
 /** What the keeper works with. */
 export interface KeeperOptions {
   readonly trustDomain: string;
+  /** At the start; see {@link AuthorityKeeper.configure}. */
   readonly settings: CaSettings;
   readonly keys: KeyStore;
   readonly journal: Journal;
@@ -63,12 +64,14 @@ export class AuthorityKeeper {
   readonly #taints: WatchedValue<Taints>;
   readonly #publishedAt = new Map<string, number>();
   readonly #signers: { x509?: X509Signer; jwt?: JwtSigner } = {};
+  #settings: CaSettings;
   #version: number;
   #set: AuthoritySet;
   #delivered = false;
 
   constructor(options: KeeperOptions, state: JournalState) {
     this.#options = options;
+    this.#settings = options.settings;
     this.#version = state.version;
     this.#set = state.set;
     this.#bundle = new WatchedValue(this.#bundleOf(state.set));
@@ -79,6 +82,15 @@ export class AuthorityKeeper {
 
   get set(): AuthoritySet {
     return this.#set;
+  }
+
+  get settings(): CaSettings {
+    return this.#settings;
+  }
+
+  /** For all that is made from now on. What there is stays as it was made; the bundle tells of it with the next delivery. */
+  configure(settings: CaSettings): void {
+    this.#settings = settings;
   }
 
   get bundle(): Watched<TrustBundle> {
@@ -166,7 +178,8 @@ export class AuthorityKeeper {
    * one is refused, since rotating to it would gain nothing.
    */
   async prepare(kind: AuthorityKind, mustOutlive: boolean): Promise<void> {
-    const { keys, trustDomain, settings, random, clock, logger } = this.#options;
+    const { keys, trustDomain, random, clock, logger } = this.#options;
+    const settings = this.#settings;
     const now = clock.now();
     if (kind === 'x509' && mustOutlive) await this.#checkUpstreamLife(now);
     const known = new Set(await keys.list());
@@ -184,7 +197,7 @@ export class AuthorityKeeper {
   }
 
   async #checkUpstreamLife(now: number): Promise<void> {
-    const { upstream } = this.#options.settings;
+    const { upstream } = this.#settings;
     const active = inSlot(this.#set, 'x509', 'active');
     if (upstream === undefined || active === undefined || !isTimely(active, now)) return;
     const last = await upstream.lastNotAfter(now);
@@ -291,7 +304,7 @@ export class AuthorityKeeper {
       x509Authorities: trustedRoots(set),
       jwtAuthorities: trustedJwtAuthorities(set).map(jwtAuthorityKey),
       sequence: set.sequence,
-      refreshHintSeconds: this.#options.settings.refreshHintSeconds,
+      refreshHintSeconds: this.#settings.refreshHintSeconds,
     };
   }
 
@@ -305,7 +318,7 @@ export class AuthorityKeeper {
   }
 
   async #signerOf(authority: Authority): Promise<X509Signer | JwtSigner> {
-    const { keys, random, settings } = this.#options;
+    const { keys, random } = this.#options;
     const key = await keys.load(authority.keyId);
     if (key === undefined) {
       throw new CaError(
@@ -315,7 +328,7 @@ export class AuthorityKeeper {
     }
     return authority.kind === 'x509'
       ? x509Signer(authority, key, random)
-      : jwtSigner(authority, key, random, settings.jwtIssuer);
+      : jwtSigner(authority, key, random, () => this.#settings.jwtIssuer);
   }
 
   /** The last gate: whatever went wrong above, nothing signs that the published bundle does not hold. */

@@ -1,5 +1,5 @@
 import { describe, expect, it } from '@jest/globals';
-import { createLocalJWKSet, decodeProtectedHeader, jwtVerify } from 'jose';
+import { decodeJwt, createLocalJWKSet, decodeProtectedHeader, jwtVerify } from 'jose';
 import { FakeClock } from '../../../test/support/fake-clock.js';
 import type { RecordingLogger } from '../../../test/support/recording-logger.js';
 import { recordingLogger } from '../../../test/support/recording-logger.js';
@@ -549,6 +549,30 @@ it.each<[string, CaConfig]>([
     code: 'CaConfigInvalid',
     message: expect.stringContaining(field),
   });
+});
+
+it('takes another configuration while it runs: the issuer at once, what authorities are like with the next of them', async () => {
+  const one = world();
+  const ca = await open(one);
+  const before = [active(ca, 'x509'), active(ca, 'jwt')];
+  const config: CaConfig = {
+    ...{ x509KeyType: 'ec-p384', jwtKeyType: 'rsa-2048', authorityTtlSeconds: 7200 },
+    jwtIssuer: 'https://issuer.example',
+  };
+  ca.configure(config);
+  expect(decodeJwt((await ca.signJwt(jwt)).token).iss).toBe('https://issuer.example');
+  expect([active(ca, 'x509'), active(ca, 'jwt')]).toEqual(before);
+  expect(() => ca.configure({ ...config, authorityTtlSeconds: 1 })).toThrow(coded('CaConfigInvalid'));
+  await ca.rotate();
+  const now = one.clock.now();
+  const signing = ca.authorities().filter(({ slot }) => slot === 'active');
+  expect(signing.map(({ kind, keyType }) => `${kind} ${keyType}`).sort()).toEqual([
+    'jwt rsa-2048',
+    'x509 ec-p384',
+  ]);
+  for (const { notAfter } of signing) expect(Math.abs(notAfter - now - 2 * HOUR)).toBeLessThan(MINUTE);
+  ca.configure({});
+  expect(decodeJwt((await ca.signJwt(jwt)).token).iss).toBeUndefined();
 });
 
 it('writes the JWT header once and with nothing else in it', async () => {

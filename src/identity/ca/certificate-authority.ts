@@ -104,6 +104,13 @@ export interface CertificateAuthority {
   follow(): Promise<void>;
   /** Rotates on schedule until the signal is aborted. Failures are logged, shown as {@link problem}, and retried. */
   run(signal: AbortSignal): Promise<void>;
+  /**
+   * What is made from now on is made by this: the issuer of JWT-SVIDs at once; key types, lifetime and upstream with the
+   * next authority that is prepared.
+   *
+   * @throws CaError `CaConfigInvalid`; the former configuration stays then
+   */
+  configure(config: CaConfig): void;
   /** Waits for what is under way; signs nothing afterwards. */
   close(): Promise<void>;
 }
@@ -125,7 +132,7 @@ export async function openCertificateAuthority(options: CaOptions): Promise<Cert
   const keeper = new AuthorityKeeper({ ...options, trustDomain, settings }, state);
 
   const problem = new WatchedValue<SignetError | undefined>(undefined);
-  const rotation = new Rotation(keeper, settings, options.clock, options.logger, problem);
+  const rotation = new Rotation(keeper, options.clock, options.logger, problem);
   if (follows) {
     await keeper.follow(state);
     return assemble(options, trustDomain, keeper, rotation, problem);
@@ -225,6 +232,7 @@ function assemble(
       const takeUp = options.follows === true ? () => rotation.takeUp(load) : undefined;
       await runRotation(rotation, options.random, signal, takeUp);
     },
+    configure: (config) => keeper.configure(checkConfig(config)),
     async close() {
       await rotation.close();
       await options.journal.close();

@@ -85,7 +85,7 @@ export async function jwtSigner(
   authority: JwtAuthority,
   key: Signer,
   random: Random,
-  issuer: string | undefined,
+  issuerNow: () => string | undefined,
 ): Promise<JwtSigner> {
   if (Buffer.compare(authority.spki, exportSpki(key.publicKey)) !== 0) {
     throw new CaError(
@@ -102,6 +102,7 @@ export async function jwtSigner(
       checkTimely(authority, now);
       const issuedAt = wholeSecond(now);
       const expiresAt = Math.min(issuedAt + ttlSeconds * 1000, authority.notAfter);
+      const issuer = issuerNow();
       const claims = {
         ...(issuer === undefined ? {} : { iss: issuer }),
         sub: spiffeId.uri,

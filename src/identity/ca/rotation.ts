@@ -14,7 +14,6 @@ import {
   revokeAuthority,
   taintAuthority,
 } from './authority-set.js';
-import type { CaSettings } from './config.js';
 import type { JournalState } from './journal.js';
 import { CaError } from './errors.js';
 import type { Moment } from './schedule.js';
@@ -28,7 +27,6 @@ const RETRY = { initialMs: 1000, maxMs: LONGEST_SLEEP_MS };
 /** All that changes authorities, on schedule or by hand: one at a time. */
 export class Rotation {
   readonly #keeper: AuthorityKeeper;
-  readonly #settings: CaSettings;
   readonly #clock: Clock;
   readonly #logger: Logger;
   readonly #problem: WatchedValue<SignetError | undefined>;
@@ -38,13 +36,11 @@ export class Rotation {
 
   constructor(
     keeper: AuthorityKeeper,
-    settings: CaSettings,
     clock: Clock,
     logger: Logger,
     problem: WatchedValue<SignetError | undefined>,
   ) {
     this.#keeper = keeper;
-    this.#settings = settings;
     this.#clock = clock;
     this.#logger = logger;
     this.#problem = problem;
@@ -208,7 +204,7 @@ export class Rotation {
     return {
       now: this.#clock.now(),
       publishedForMs: (authority) => this.#keeper.publishedForMs(authority),
-      publishDelayMs: this.#settings.publishDelayMs,
+      publishDelayMs: this.#keeper.settings.publishDelayMs,
     };
   }
 

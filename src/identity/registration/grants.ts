@@ -110,6 +110,7 @@ export function register(
     spiffeId: names.spiffeId,
     x509TtlSeconds: rules.x509TtlSeconds,
     jwtTtlSeconds: rules.jwtTtlSeconds,
+    ...(rules.keyType === undefined ? {} : { keyType: rules.keyType }),
     dnsNames: names.dnsNames,
     hint: rules.hint,
     federatesWith: rules.federatesWith,

@@ -2,6 +2,7 @@ import { SignetError } from '../../lib/errors.js';
 import type {
   ClusterWorkloadIdentity,
   IdentityRequirements,
+  KeyTypeName,
   WorkloadIdentity,
 } from '../../resources/identity.js';
 import { labelSelectorProblem } from '../../resources/selector.js';
@@ -24,6 +25,8 @@ export interface IdentityBounds {
   /** The authorities' own lifetimes: nothing that they sign can live longer. */
   readonly maxX509TtlSeconds: number;
   readonly maxJwtTtlSeconds: number;
+  /** Of workloads' keys; unset for ec-p256. */
+  readonly keyType: KeyTypeName | undefined;
 }
 
 /** An identity resource, read once: selectors, templates and numbers instead of text. */
@@ -43,6 +46,7 @@ export interface IdentityRules {
   readonly dnsTemplates: readonly Template[];
   readonly x509TtlSeconds: number;
   readonly jwtTtlSeconds: number;
+  readonly keyType: KeyTypeName | undefined;
   readonly hint: string;
   readonly federatesWith: readonly string[];
   readonly audiences: readonly string[];
@@ -109,6 +113,7 @@ export function readIdentity(identity: IdentityResource, bounds: IdentityBounds)
     jwtTtlSeconds: attempt(bounds.jwtTtlSeconds, () =>
       ttl(spec.jwtTTL, 'jwtTTL', bounds.jwtTtlSeconds, bounds.maxJwtTtlSeconds),
     ),
+    keyType: bounds.keyType,
     hint: attempt('', () => hint(spec.hint)),
     federatesWith: attempt<readonly string[]>(NONE, () =>
       federatesWith(spec.federatesWith, bounds.trustDomain),

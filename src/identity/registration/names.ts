@@ -42,6 +42,8 @@ export class Namer {
       rules.hint,
       rules.federatesWith,
       rules.audiences,
+      // The same revision as of a server that does not know of key types.
+      ...(rules.keyType === undefined ? [] : [rules.keyType]),
     ]);
     this.#perPod = [rules.idTemplate, ...rules.dnsTemplates].some(({ perPod }) => perPod);
   }

@@ -1,4 +1,5 @@
 import { labelSelectorMatches } from '../../resources/selector.js';
+import type { KeyTypeName } from '../../resources/identity.js';
 import type { LabelSelector } from '../../resources/meta.js';
 import { parseTrustDomain } from '../spiffe/id.js';
 import { Candidates } from './candidates.js';
@@ -21,15 +22,20 @@ import { type PodEntry, PodTable } from './pods.js';
 import { ProcessRegistrations } from './processes.js';
 import type { IdentityRef, PodFacts, ProcessFacts, Registration } from './registration.js';
 
-/** How the index is made. */
-export interface RegistrationIndexOptions {
-  readonly trustDomain: string;
-  /** For identities that do not say. Seconds. */
+/** What identities get that do not say, and what none may exceed. Seconds. */
+export interface RegistrationBounds {
   readonly defaults: { readonly x509TtlSeconds: number; readonly jwtTtlSeconds: number };
   /** The X.509 authority's lifetime; an identity that asks for more is refused. No bound unless said. */
   readonly maxX509TtlSeconds?: number;
   /** The JWT authority's lifetime; that of X.509 unless said. */
   readonly maxJwtTtlSeconds?: number;
+  /** Of workloads' keys; ec-p256 unless said. */
+  readonly keyType?: KeyTypeName;
+}
+
+/** How the index is made. */
+export interface RegistrationIndexOptions extends RegistrationBounds {
+  readonly trustDomain: string;
 }
 
 /**
@@ -38,6 +44,8 @@ export interface RegistrationIndexOptions {
  * others in its reach.
  */
 export interface RegistrationIndex {
+  /** For identities that are applied from now on. Those that were applied before stay as they are until they are applied again. */
+  bound(bounds: RegistrationBounds): void;
   applyPod(pod: PodFacts): RegistrationDelta;
   removePod(uid: string): RegistrationDelta;
   applyIdentity(identity: IdentityResource): RegistrationDelta;
@@ -76,17 +84,23 @@ type Pod = PodEntry<IdentityEntry>;
 
 /** An empty index. */
 export function createRegistrationIndex(options: RegistrationIndexOptions): RegistrationIndex {
-  const max = options.maxX509TtlSeconds ?? Number.MAX_SAFE_INTEGER;
-  return new Index({
-    trustDomain: parseTrustDomain(options.trustDomain),
-    ...options.defaults,
-    maxX509TtlSeconds: max,
-    maxJwtTtlSeconds: options.maxJwtTtlSeconds ?? max,
-  });
+  return new Index(boundsOf(parseTrustDomain(options.trustDomain), options));
+}
+
+function boundsOf(trustDomain: string, bounds: RegistrationBounds): IdentityBounds {
+  const { defaults, maxX509TtlSeconds = Number.MAX_SAFE_INTEGER } = bounds;
+  return {
+    trustDomain,
+    ...defaults,
+    maxX509TtlSeconds,
+    maxJwtTtlSeconds: bounds.maxJwtTtlSeconds ?? maxX509TtlSeconds,
+    // The usual one is left out, since there may be very many registrations.
+    keyType: bounds.keyType === 'ec-p256' ? undefined : bounds.keyType,
+  };
 }
 
 class Index implements RegistrationIndex {
-  readonly #bounds: IdentityBounds;
+  #bounds: IdentityBounds;
   readonly #pods = new PodTable<IdentityEntry>();
   readonly #namespaces = new Map<string, Readonly<Record<string, string>>>();
   readonly #identities = new Map<string, IdentityEntry>();
@@ -97,6 +111,10 @@ class Index implements RegistrationIndex {
   constructor(bounds: IdentityBounds) {
     this.#bounds = bounds;
     this.#processes = new ProcessRegistrations(bounds.trustDomain);
+  }
+
+  bound(bounds: RegistrationBounds): void {
+    this.#bounds = boundsOf(this.#bounds.trustDomain, bounds);
   }
 
   applyPod(facts: PodFacts): RegistrationDelta {

@@ -1,3 +1,4 @@
+import type { KeyTypeName } from '../../resources/identity.js';
 import type { SpiffeId } from '../spiffe/id.js';
 
 /** A pod as the identity side sees it: what is needed to select it and to write its SPIFFE ID. */
@@ -61,6 +62,8 @@ export interface Registration {
   readonly spiffeId: SpiffeId;
   readonly x509TtlSeconds: number;
   readonly jwtTtlSeconds: number;
+  /** Of the keys that are made for it; ec-p256 unless said. */
+  readonly keyType?: KeyTypeName;
   readonly dnsNames: readonly string[];
   /** Unique per subject; the operator's name for this identity (Workload API). May be empty. */
   readonly hint: string;

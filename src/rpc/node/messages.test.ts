@@ -51,6 +51,23 @@ const refusal = fc.record({
   ...{ ok: fc.constant(false as const), code: text, message: text, retryable: fc.boolean() },
 });
 
+describe('the type of keys', () => {
+  it('goes with a registration; one that is not known is as if unsaid', () => {
+    fc.assert(
+      fc.property(
+        registrations,
+        fc.constantFrom('ec-p384', 'rsa-4096', 'ed25519', 'later', ''),
+        (one, type) => {
+          const message = registrationMessage({ ...one, keyType: type as never });
+          const bytes = RegistrationMessage.encode(message).finish();
+          const known = type === 'later' || type === '' ? undefined : type;
+          expect(registrationFrom(RegistrationMessage.decode(bytes)).keyType).toBe(known);
+        },
+      ),
+    );
+  });
+});
+
 describe('over the wire, nothing changes of', () => {
   it('a registration', () => {
     fc.assert(

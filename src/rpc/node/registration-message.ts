@@ -13,6 +13,8 @@ import type {
 } from '../gen/signet/node/v1/node.js';
 import { StatusError } from '../service.js';
 
+const KEY_TYPES = ['ec-p256', 'ec-p384', 'rsa-2048', 'rsa-4096', 'ed25519'] as const;
+
 /** A registration as it goes to an agent. */
 export function registrationMessage(registration: Registration): Message {
   const { subject, spiffeId, dnsNames, federatesWith, audiences, identity } = registration;
@@ -26,6 +28,7 @@ export function registrationMessage(registration: Registration): Message {
     spiffeId: spiffeId.uri,
     x509TtlSeconds: registration.x509TtlSeconds,
     jwtTtlSeconds: registration.jwtTtlSeconds,
+    keyType: registration.keyType ?? '',
     dnsNames: [...dnsNames],
     hint: registration.hint,
     federatesWith: [...federatesWith],
@@ -48,6 +51,7 @@ export function registrationFrom(message: Message): Registration {
     spiffeId: parseSpiffeId(message.spiffeId),
     x509TtlSeconds: message.x509TtlSeconds,
     jwtTtlSeconds: message.jwtTtlSeconds,
+    ...keyTypeFrom(message),
     dnsNames: message.dnsNames,
     hint: message.hint,
     federatesWith: message.federatesWith,
@@ -55,6 +59,12 @@ export function registrationFrom(message: Message): Registration {
     identity: identityFrom(message),
     revision: message.revision,
   };
+}
+
+/** A type that this agent cannot make, of a server to come, is one that it does without: any is as good for who is called. */
+function keyTypeFrom({ keyType }: Message): Pick<Registration, 'keyType'> {
+  const known = KEY_TYPES.find((one) => one === keyType);
+  return known === undefined ? {} : { keyType: known };
 }
 
 function subjectFrom({ id, subject }: Message): RegistrationSubject {

@@ -41,7 +41,8 @@ export interface NodeServiceOptions {
   readonly revokedBecause?: (spiffeId: string) => string | undefined;
   /** What a node may see and have signed. */
   readonly nodeApi: (nodeName: string) => NodeApi;
-  readonly agentTtlSeconds: number;
+  /** Of the agents' own SVIDs that are signed from now on. */
+  readonly agentTtlSeconds: () => number;
   readonly clock: Clock;
   readonly logger: Logger;
   /** Aborted when the server stops: streams end, so that agents follow another replica before this one is gone. */
@@ -117,7 +118,7 @@ export function nodeServiceHandlers(options: NodeServiceOptions): NodeServiceHan
       });
     requireTrusted(spiffeId.uri);
     const { spki } = parsedCsr(csr);
-    const signed = await ca.signX509({ spki, spiffeId, dnsNames: [], ttlSeconds: options.agentTtlSeconds });
+    const signed = await ca.signX509({ spki, spiffeId, dnsNames: [], ttlSeconds: options.agentTtlSeconds() });
     return {
       chain: signed.chain.map(asBuffer),
       notBefore: signed.notBefore,

@@ -1,5 +1,6 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { CertificateAuthority } from '../../../identity/ca/certificate-authority.js';
+import { otherSettings } from '../../../cluster/live-settings.js';
 import { trustDomainSettings, type TrustDomainSettings } from '../../../cluster/trust-domain.js';
 import type { Clock } from '../../../lib/clock.js';
 import { SignetError } from '../../../lib/errors.js';
@@ -35,8 +36,8 @@ type ManagedAuthority = Pick<
 /** What the controller is made of. */
 export interface TrustDomainControllerOptions {
   readonly store: Store;
-  /** What the servers run with. */
-  readonly settings: TrustDomainSettings;
+  /** What the servers run with, as they follow the resource. */
+  readonly settings: Watched<TrustDomainSettings>;
   readonly authorities: TrustDomainAuthorities;
   /** This installation, which owns the cluster: `namespace/name` of its Lease. */
   readonly installation: string;
@@ -93,6 +94,7 @@ export function createTrustDomainController(options: TrustDomainControllerOption
     authorities.ca.watch(followCa),
     authorities.problem.watch(all),
     options.unpublished.watch(all),
+    options.settings.watch(all),
   ];
   followCa();
   return {
@@ -139,13 +141,13 @@ class TrustDomainWork {
   #inForce(): TrustDomain | undefined {
     const { store, settings } = this.#options;
     const named = (store.list(KIND) as readonly TrustDomain[])
-      .filter(({ spec }) => spec.name === settings.name)
+      .filter(({ spec }) => spec.name === settings.value.name)
       .sort((a, b) => (a.metadata.name < b.metadata.name ? -1 : 1));
     return named.find((one) => this.#previous(one)?.authorities !== undefined) ?? named[0];
   }
 
   #idle({ spec }: TrustDomain, inForce: TrustDomain | undefined): Trouble {
-    const { name } = this.#options.settings;
+    const { name } = this.#options.settings.value;
     if (inForce !== undefined)
       return {
         reason: 'TrustDomainAmbiguous',
@@ -301,22 +303,17 @@ class TrustDomainWork {
       const { code, message } = SignetError.from(thrown);
       return { reason: code, message: `${message}; what was in force before stays` };
     }
-    const fields = (Object.keys({ ...wanted, ...settings }) as (keyof TrustDomainSettings)[]).filter(
-      (field) => JSON.stringify(wanted[field]) !== JSON.stringify(settings[field]),
-    );
-    if (fields.length === 0) return undefined;
+    const fields = otherSettings(wanted, settings.value);
+    if (!fields.some((field) => KEY_ENCRYPTION.has(field))) return undefined;
     return {
-      reason: 'RestartNeeded',
-      message: `${fields.map((field) => FIELDS[field] ?? `spec.${field}`).join(', ')}: the servers run with what was written when they started; restart them ("kubectl rollout restart")`,
+      reason: 'KeyEncryptionFixed',
+      message:
+        'spec.keyEncryption: the keys of the authorities are sealed by the key that was chosen at the installation, and no other opens them; write again what stood there: a server that starts now cannot use them',
     };
   }
 }
 
-const FIELDS: Readonly<Partial<Record<keyof TrustDomainSettings, string>>> = {
-  keyTypes: 'spec.keyTypes',
-  ttlSeconds: 'spec.ttls',
-  jwtIssuer: 'spec.jwtIssuer',
-  upstreamDisk: 'spec.upstreamAuthority',
-  keyEncryptionFile: 'spec.keyEncryption.local',
-  keyEncryptionKms: 'spec.keyEncryption.kms',
-};
+const KEY_ENCRYPTION: ReadonlySet<keyof TrustDomainSettings> = new Set([
+  'keyEncryptionFile',
+  'keyEncryptionKms',
+]);

@@ -106,6 +106,8 @@ export interface Registration {
   audiences: string[];
   identity: Identity | undefined;
   revision: string;
+  /** Of the keys that the agent makes for it, such as "ec-p384"; empty, and what an agent does not know: "ec-p256". */
+  keyType: string;
 }
 
 export interface Pod {
@@ -739,6 +741,7 @@ function createBaseRegistration(): Registration {
     audiences: [],
     identity: undefined,
     revision: "",
+    keyType: "",
   };
 }
 
@@ -784,6 +787,9 @@ export const Registration: MessageFns<Registration> = {
     }
     if (message.revision !== "") {
       writer.uint32(106).string(message.revision);
+    }
+    if (message.keyType !== "") {
+      writer.uint32(322).string(message.keyType);
     }
     return writer;
   },
@@ -903,6 +909,14 @@ export const Registration: MessageFns<Registration> = {
             }
 
             message.revision = reader.string();
+            continue;
+          }
+          case 40: {
+            if (tag !== 322) {
+              break;
+            }
+
+            message.keyType = reader.string();
             continue;
           }
         }
