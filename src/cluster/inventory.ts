@@ -1,6 +1,7 @@
 import {
   createInventory,
   type Inventory,
+  type InventoryContent,
   type InventoryNamespace,
   type InventoryWorkload,
   type WorkloadPort,
@@ -39,7 +40,7 @@ export function readInventory(store: StoreReader, options: InventoryOptions): In
   const pods = store.list('Pod');
   const workloads = new WorkloadTable();
   for (const pod of pods) workloads.add(pod, options.spiffeIds(pod.metadata.uid));
-  return inventoryOf(store, { ...options, workloads, podNamespaces: pods.map(namespaceOf) });
+  return inventoryOf(options.trustDomain, readSurroundings(store, pods.map(namespaceOf)), workloads);
 }
 
 /** Pods that are alike in all that is said of a workload. */
@@ -56,7 +57,7 @@ export class WorkloadTable {
   readonly #workloads = new Map<string, Map<string, AlikePods>>();
   #version = 0;
 
-  /** Another number whenever {@link workloads} may say something else. */
+  /** Another number once {@link workloads} says something else; pods that come must be counted before those that go. */
   get version(): number {
     return this.#version;
   }
@@ -82,27 +83,31 @@ export class WorkloadTable {
     const probes = JSON.stringify(workload.probes ?? []);
     const alike = this.#workloads.get(key) ?? new Map<string, AlikePods>();
     this.#workloads.set(key, alike);
-    const known = alike.get(probes) ?? { workload, key, probes, pods: 0 };
-    alike.set(probes, known);
-    known.pods += 1;
-    if (known.pods === 1) this.#version += 1;
-    return known;
+    const known = alike.get(probes);
+    if (known !== undefined) {
+      known.pods += 1;
+      return known;
+    }
+    const made = { workload, key, probes, pods: 1 };
+    alike.set(probes, made);
+    if (firstOf(alike) === made) this.#version += 1;
+    return made;
   }
 
   /** Takes a pod back that was counted. */
   remove(pod: AlikePods): void {
     pod.pods -= 1;
-    if (pod.pods > 0) return;
-    this.#version += 1;
     const alike = this.#workloads.get(pod.key);
-    alike?.delete(pod.probes);
-    if (alike?.size === 0) this.#workloads.delete(pod.key);
+    if (pod.pods > 0 || alike === undefined) return;
+    if (firstOf(alike) === pod) this.#version += 1;
+    alike.delete(pod.probes);
+    if (alike.size === 0) this.#workloads.delete(pod.key);
   }
 
   /** All workloads, in order. */
   workloads(): readonly InventoryWorkload[] {
     return [...this.#workloads]
-      .map(([key, alike]) => ({ key, workload: firstOf(alike) }))
+      .map(([key, alike]) => ({ key, workload: firstOf(alike).workload }))
       .sort(
         (a, b) =>
           compare(a.workload.namespace, b.workload.namespace) ||
@@ -114,39 +119,37 @@ export class WorkloadTable {
 }
 
 /** Of pods that differ in their probes alone, those speak for all that come first in order. */
-function firstOf(alike: ReadonlyMap<string, AlikePods>): InventoryWorkload {
+function firstOf(alike: ReadonlyMap<string, AlikePods>): AlikePods {
   const [first, ...more] = alike.values();
   if (first === undefined) throw new BugError('a workload has no pods');
-  return more.reduce((least, one) => (one.probes < least.probes ? one : least), first).workload;
+  return more.reduce((least, one) => (one.probes < least.probes ? one : least), first);
 }
 
-/** What there is: workloads by the table, all else by the store. */
-export function inventoryOf(
-  store: StoreReader,
-  {
-    trustDomain,
-    workloads,
-    podNamespaces,
-  }: {
-    readonly trustDomain: string;
-    readonly workloads: WorkloadTable;
-    /** Namespaces that have a pod, one that has ended too. */
-    readonly podNamespaces: Iterable<string>;
-  },
-): Inventory {
-  const namespaces = readNamespaces(store, podNamespaces);
+/** What an inventory says beside workloads. */
+export type Surroundings = Pick<InventoryContent, 'namespaces' | 'services' | 'gateways'>;
+
+/** `podNamespaces` are those that have a pod, one that has ended too. */
+export function readSurroundings(store: StoreReader, podNamespaces: Iterable<string>): Surroundings {
   const services = readServices(store);
   const gateways = readGateways(store);
-  const labels = new Map(namespaces.map((namespace) => [namespace.name, namespace.labels]));
-  return createInventory({
-    trustDomain,
-    namespaces,
-    workloads: workloads
-      .workloads()
-      .map((workload) => ({ ...workload, namespaceLabels: labels.get(workload.namespace) ?? {} })),
+  return {
+    namespaces: readNamespaces(store, podNamespaces),
     ...(services.length === 0 ? {} : { services }),
     ...(gateways.length === 0 ? {} : { gateways }),
-  });
+  };
+}
+
+/** What there is. */
+export function inventoryOf(
+  trustDomain: string,
+  { namespaces, ...more }: Surroundings,
+  table: WorkloadTable,
+): Inventory {
+  const labels = new Map(namespaces.map((namespace) => [namespace.name, namespace.labels]));
+  const workloads = table
+    .workloads()
+    .map((workload) => ({ ...workload, namespaceLabels: labels.get(workload.namespace) ?? {} }));
+  return createInventory({ trustDomain, namespaces, workloads, ...more });
 }
 
 const compare = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);

@@ -4,7 +4,14 @@ import type { IdentityName, PrincipalResolver } from '../access/policy/principal
 import { labelsMatch } from '../access/policy/selector.js';
 import type { Registration } from '../identity/registration/registration.js';
 import type { StoreChange, StoreReader } from '../store/store.js';
-import { inventoryOf, namespaceOf, WorkloadTable, type AlikePods } from './inventory.js';
+import {
+  inventoryOf,
+  namespaceOf,
+  readSurroundings,
+  WorkloadTable,
+  type AlikePods,
+  type Surroundings,
+} from './inventory.js';
 
 /** A registration, as far as access is about it. */
 type Holding = Pick<Registration, 'subject' | 'identity' | 'spiffeId'>;
@@ -37,12 +44,13 @@ interface KnownPod {
 }
 
 const PROCESSES = 'ClusterWorkloadIdentity';
-/** What an inventory says without asking for pods. */
+/** What says something of an inventory's surroundings: all that may be in a namespace that nobody wrote down. */
 const SAID: ReadonlySet<string> = new Set([
   'Namespace',
   'Service',
   'Gateway',
   'ServiceAccount',
+  'WorkloadIdentity',
   'AccessPolicy',
 ]);
 
@@ -62,6 +70,7 @@ export class World {
   /** By identity, then by ID. */
   readonly #given = new Map<string, Map<string, GivenId>>();
   #processes: readonly GivenId[] = [];
+  #surroundings: Surroundings;
   #inventory: Inventory;
 
   constructor(store: StoreReader, trustDomain: string, registrations: RegistrationSource) {
@@ -69,7 +78,8 @@ export class World {
     this.#trustDomain = trustDomain;
     this.#registrations = registrations;
     this.#readAll();
-    this.#inventory = this.#newInventory();
+    this.#surroundings = this.#readSurroundings();
+    this.#inventory = inventoryOf(trustDomain, this.#surroundings, this.#workloads);
     this.resolver = {
       trustDomain,
       identity: (ref) => this.#idsOf(ref),
@@ -87,21 +97,28 @@ export class World {
 
   /** Reads what a change is about. */
   update(changes: readonly ChangedObject[]): void {
-    const before = { workloads: this.#workloads.version, namespaces: [...this.#podsOf.keys()].join() };
-    if (this.#registrations.forPod === undefined) this.#readAll();
+    const before = { workloads: this.#workloads.version, namespaces: this.#podNamespaces() };
+    const readsAll = this.#registrations.forPod === undefined;
+    if (readsAll) this.#readAll();
     else this.#readPods(changes);
-    const isSaid = changes.some(({ kind }) => SAID.has(kind) || kind === 'WorkloadIdentity');
-    const namespaces = [...this.#podsOf.keys()].join();
-    if (this.#workloads.version === before.workloads && namespaces === before.namespaces && !isSaid) return;
-    const inventory = this.#newInventory();
-    if (JSON.stringify(inventory) !== JSON.stringify(this.#inventory)) this.#inventory = inventory;
+    const hasOtherWorkloads = this.#workloads.version !== before.workloads;
+    const isSaid = changes.some(({ kind }) => SAID.has(kind)) || this.#podNamespaces() !== before.namespaces;
+    if (!hasOtherWorkloads && !isSaid) return;
+    const surroundings = isSaid || readsAll ? this.#readSurroundings() : this.#surroundings;
+    if (!hasOtherWorkloads && isSame(surroundings, this.#surroundings)) return;
+    const inventory = inventoryOf(this.#trustDomain, surroundings, this.#workloads);
+    // Where all was read, it was not seen what has changed.
+    if (readsAll && isSame(inventory, this.#inventory)) return;
+    this.#surroundings = surroundings;
+    this.#inventory = inventory;
   }
 
-  #newInventory(): Inventory {
-    return inventoryOf(this.#store, {
-      ...{ trustDomain: this.#trustDomain, workloads: this.#workloads },
-      podNamespaces: this.#podsOf.keys(),
-    });
+  #readSurroundings(): Surroundings {
+    return readSurroundings(this.#store, this.#podsOf.keys());
+  }
+
+  #podNamespaces(): string {
+    return [...this.#podsOf.keys()].join();
   }
 
   #idsOf(ref: IdentityName): readonly string[] | undefined {
@@ -150,12 +167,10 @@ export class World {
       else if (kind === PROCESSES) addAll(this.#pods.keys());
     }
     if (changes.some(({ kind }) => kind === PROCESSES)) this.#readProcesses();
-    for (const key of keys) {
-      const before = this.#pods.get(key);
-      // The new first: what both have in common never goes away between.
-      this.#add(key);
-      if (before !== undefined) this.#forget(key, before);
-    }
+    const before = Array.from(keys, (key) => [key, this.#pods.get(key)] as const);
+    // Those that come first: what they have in common with those that go never goes away between.
+    for (const key of keys) this.#add(key);
+    for (const [key, pod] of before) if (pod !== undefined) this.#forget(key, pod);
   }
 
   #readProcesses(): void {
@@ -213,3 +228,5 @@ export class World {
 }
 
 const identityKey = ({ kind, namespace, name }: IdentityName): string => `${kind} ${namespace}/${name}`;
+
+const isSame = (a: unknown, b: unknown): boolean => JSON.stringify(a) === JSON.stringify(b);
