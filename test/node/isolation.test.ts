@@ -87,6 +87,31 @@ const ROOT: Manifest = { securityContext: { runAsUser: 0 } };
     });
   });
 
+  it('that do not fit into the agent’s memory are told of to their pods, and harm no other', async () => {
+    const filler = '/run/signet/volumes/filler';
+    const fill = `dd if=/dev/zero of=${filler} bs=1M count=1024 2>&1; df -P /run/signet/volumes | tail -1`;
+    const files = 'cat /run/spiffe/tls.crt /run/spiffe/tls.key /run/spiffe/ca.crt';
+    const before = await shell('victim', files);
+    expect((await world.cluster.enter('sh', '-c', fill)).stdout).toContain('100%');
+    const wanted = { labels: { app: 'shop' }, volume: { files: 'pem' } };
+    await world.applyPod({ name: 'late', ...wanted });
+    const told = await until(
+      'an event that says what is full',
+      async () => (await world.eventsOf('late')).find((event) => event.includes('is full')),
+      60_000,
+    );
+    expect(told).toMatch(
+      /^FailedMount: .*file system for volumes is full: ask for fewer files, or remove pods/,
+    );
+    // The pod that runs has its files and its socket all the while.
+    expect(await shell('victim', files)).toBe(before);
+    expect(await shell('victim', 'stat -c %F /run/spiffe/api.sock')).toBe('socket\n');
+    await world.cluster.enter('rm', filler);
+    await world.podIs('Ready', 'late');
+    expect(await shell('late', files)).toContain('BEGIN CERTIFICATE');
+    await world.deletePod('late');
+  });
+
   it('stay through a kubelet that is killed', async () => {
     const read = 'cat /run/spiffe/tls.crt';
     const before = await shell('victim', read);
