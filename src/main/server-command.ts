@@ -22,6 +22,7 @@ interface ServerFlags {
   readonly webhookAddress?: ListenAddress;
   readonly webhookService: string;
   readonly webhookProxyImage?: string;
+  readonly webhookCaptureImage?: string;
   readonly agentServiceAccount: { readonly namespace: string; readonly name: string };
   readonly logFormat: LogFormat;
   readonly logLevel: LogLevel;
@@ -68,6 +69,10 @@ export function serverCommand(io: CliIo, version: string): Command {
     .option(
       '--webhook-proxy-image <image>',
       'of Envoy, for pods that ask for a proxy (default: such pods are refused)',
+    )
+    .option(
+      '--webhook-capture-image <image>',
+      'of Signet, for pods that ask for captured ports (default: such pods are refused)',
     )
     .addOption(
       new Option('--agent-service-account <namespace/name>', 'the only service account that agents run under')
@@ -118,7 +123,7 @@ async function run(io: CliIo, version: string, flags: ServerFlags): Promise<void
 }
 
 function webhookOf(flags: ServerFlags): Pick<ServerOptions, 'webhook'> {
-  const { webhookAddress, webhookService, webhookProxyImage, namespace } = flags;
+  const { webhookAddress, webhookService, webhookProxyImage, webhookCaptureImage, namespace } = flags;
   if (webhookAddress === undefined) return {};
   const name = `${webhookService}.${namespace}.svc`;
   return {
@@ -126,6 +131,7 @@ function webhookOf(flags: ServerFlags): Pick<ServerOptions, 'webhook'> {
       listen: webhookAddress,
       dnsNames: [name, `${name}.cluster.local`],
       ...(webhookProxyImage === undefined ? {} : { proxyImage: webhookProxyImage }),
+      ...(webhookCaptureImage === undefined ? {} : { captureImage: webhookCaptureImage }),
     },
   };
 }

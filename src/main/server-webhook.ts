@@ -19,6 +19,8 @@ export interface WebhookOptions {
   readonly dnsNames: readonly string[];
   /** Of Envoy, for pods that ask for a proxy; they are refused unless it is said. */
   readonly proxyImage?: string;
+  /** Of this program, for pods that ask for captured ports; they are refused unless it is said. */
+  readonly captureImage?: string;
   /** Where no pod is changed. */
   readonly skippedNamespaces: readonly string[];
 }
@@ -73,6 +75,7 @@ export async function openWebhook(
   const routes = webhookRoutes({
     skippedNamespaces: new Set(options.skippedNamespaces),
     proxyImage: options.proxyImage,
+    captureImage: options.captureImage,
     readVolume,
     logger,
     observe: (outcome) => metrics.count('injections', { outcome }),

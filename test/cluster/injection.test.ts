@@ -65,6 +65,7 @@ interface Pod {
       webhook: {
         ...{ listen: { address: '127.0.0.1', port }, dnsNames: ['localhost'] },
         proxyImage: 'registry.test/envoy:1',
+        captureImage: 'registry.test/signet:1',
       },
     });
     servers.push(server);
@@ -126,6 +127,25 @@ interface Pod {
       );
       expect(isInjected(full)).toBe(true);
       expect(full.spec.initContainers?.map(({ name }) => name)).toEqual(['signet-proxy', 'i']);
+      const probed = {
+        livenessProbe: { grpc: { port: 9000 }, periodSeconds: 4 },
+        readinessProbe: { httpGet: { path: '/x', port: 8080 } },
+        startupProbe: { tcpSocket: { port: 8443 } },
+      };
+      const captured = await created(
+        'chosen',
+        { annotations: { ...annotations, 'signet.dev/proxy-capture': 'true' } },
+        { containers: [{ name: 'app', image: 'app:1', ...probed }] },
+      );
+      expect(isInjected(captured)).toBe(true);
+      expect(captured.spec.initContainers?.map(({ name }) => name)).toEqual([
+        'signet-capture',
+        'signet-proxy',
+      ]);
+      const [app] = captured.spec.containers;
+      for (const kind of ['livenessProbe', 'readinessProbe', 'startupProbe'])
+        expect(app).toMatchObject({ [kind]: { httpGet: { path: `/probes/app/${kind}`, port: 15621 } } });
+      expect(app).toMatchObject({ livenessProbe: { periodSeconds: 4 } });
     },
     LONG,
   );

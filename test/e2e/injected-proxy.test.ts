@@ -32,23 +32,31 @@ const BACK_IP = '127.0.1.5';
 const HEALTH = 15621;
 
 /** The bootstrap that a pod with these annotations gets, as the kubelet hands it to Envoy. */
-function bootstrapOf(annotations: Readonly<Record<string, string>>, ip: string, socket: string): Json {
+function bootstrapOf(
+  annotations: Readonly<Record<string, string>>,
+  ip: string,
+  socket: string,
+  container: Readonly<Record<string, unknown>> = {},
+): Json {
   const plan = planInjection(
     {
       metadata: { name: 'p', annotations: { 'signet.dev/inject-proxy': 'true', ...annotations } },
-      spec: { containers: [{ name: 'app' }] },
+      spec: { containers: [{ name: 'app', ...container }] },
     },
     {
-      ...{ namespace: 'shop', skippedNamespaces: new Set(), proxyImage: 'envoy' },
+      ...{ namespace: 'shop', skippedNamespaces: new Set(), proxyImage: 'envoy', captureImage: 'signet' },
       readVolume: () => ({ socket: 'api.sock' }),
     },
   );
   if (plan.do !== 'patch') throw new Error(JSON.stringify(plan));
   const added = plan.patch.find(({ path }) => path === '/spec/initContainers')?.value;
-  const [container] = added as readonly { readonly args: readonly string[] }[];
-  const text = (container?.args[1] ?? '')
+  const proxy = (added as readonly { readonly name: string; readonly args: readonly string[] }[]).find(
+    ({ name }) => name === 'signet-proxy',
+  );
+  const text = (proxy?.args[1] ?? '')
     .replaceAll('$(POD_IP)', ip)
-    .replaceAll(/\$\([A-Z_]+\)/g, 'x')
+    .replaceAll(/(?<!\$)\$\([A-Z_]+\)/g, 'x')
+    .replaceAll('$$', '$')
     .replaceAll('/run/spiffe/api.sock', socket);
   return JSON.parse(text) as Json;
 }
@@ -65,6 +73,9 @@ const allow = (name: string, ports: readonly number[], to: Manifest = {}): Manif
   const scope = newScope();
   const stop = new AbortController();
   const seen: IncomingMessage[] = [];
+  const probes: IncomingMessage[] = [];
+  /** Of the answer to probes. */
+  let status = 200;
   const client = newMeshClient({ trust: {}, of: () => Promise.reject(new Error('nobody')) });
   let dev: RunningDev;
   let program: Server;
@@ -94,7 +105,9 @@ const allow = (name: string, ports: readonly number[], to: Manifest = {}): Manif
   beforeAll(async () => {
     await rig.envoy();
     program = createServer((request, response) => {
-      seen.push(request);
+      const isProbe = request.url === '/health?deep';
+      (isProbe ? probes : seen).push(request);
+      response.statusCode = isProbe ? status : 200;
       response.end(`for ${request.url ?? ''}`);
     });
     await new Promise<void>((resolve) => program.listen(0, '127.0.0.1', resolve));
@@ -120,6 +133,16 @@ const allow = (name: string, ports: readonly number[], to: Manifest = {}): Manif
       bootstrapOf(
         { 'signet.dev/proxy-inbound': `${ports.in}:${ports.web},${ports.raw}:${ports.raw}/tcp` },
         ...([BACK_IP, socket('back')] as const),
+        {
+          startupProbe: { tcpSocket: { port: ports.raw }, periodSeconds: 1 },
+          readinessProbe: {
+            httpGet: {
+              ...{ path: '/health?deep', port: ports.web },
+              httpHeaders: [{ name: 'X-Probe', value: '100% $(HOME)' }],
+            },
+            periodSeconds: 1,
+          },
+        },
       ),
     );
     await start(
@@ -144,6 +167,7 @@ const allow = (name: string, ports: readonly number[], to: Manifest = {}): Manif
     const forms = [
       { 'signet.dev/proxy-inbound': '8080:8080,8443:9000/http2,5432:5432/tcp' },
       { 'signet.dev/proxy-inbound': '8080:8080', 'signet.dev/proxy-authorization': 'service' },
+      { 'signet.dev/proxy-inbound': '8080:8080,8443:9000/tcp', 'signet.dev/proxy-capture': 'true' },
       {
         'signet.dev/proxy-outbound':
           '9001=[2001:db8::1]:8443=spiffe://a.test,9002=x.shop.svc:1=spiffe://a.test/b',
@@ -151,6 +175,15 @@ const allow = (name: string, ports: readonly number[], to: Manifest = {}): Manif
     ];
     for (const form of forms)
       expect(await validateConfig(bootstrapOf(form, '127.0.0.1', '/s.sock'))).toBe('');
+    const asked = {
+      livenessProbe: {
+        httpGet: { path: '/a%20b$(X)', port: 8080, httpHeaders: [{ name: 'X-A', value: '100% $(Y)' }] },
+      },
+      readinessProbe: { httpGet: { path: '/', port: 8080, scheme: 'HTTPS' } },
+      startupProbe: { grpc: { port: 8080, service: 'shop' } },
+    };
+    const inbound = { 'signet.dev/proxy-inbound': '8080:8080' };
+    expect(await validateConfig(bootstrapOf(inbound, '127.0.0.1', '/s.sock', asked))).toBe('');
   });
 
   it('speak plain HTTP, and are let through as the policy says, known by their SPIFFE IDs', async () => {
@@ -211,6 +244,34 @@ const allow = (name: string, ports: readonly number[], to: Manifest = {}): Manif
     const before = seen.length;
     expect(await get('/items/1', out)).toMatchObject({ status: 0 });
     expect(seen).toHaveLength(before);
+  });
+
+  it('are asked for their health by the proxy, and by nobody through it', async () => {
+    const ready = '/probes/app/readinessProbe';
+    await until('a program that does well', async () => (await health(ready)).status === 200);
+    await until('a port that is open', async () => (await health('/probes/app/startupProbe')).status === 200);
+    expect(probes.at(-1)).toMatchObject({
+      method: 'GET',
+      headers: {
+        ...{ host: `127.0.0.1:${ports.web}`, 'user-agent': 'kube-probe/signet' },
+        'x-probe': '100% $(HOME)',
+      },
+    });
+    // Whatever is asked of the proxy: nothing of it comes to the program.
+    for (const path of [ready, `${ready}?x=1`, `${ready}/../../items/1`, '/health?deep', '/items/1'])
+      await client.request({
+        ...{ path, port: HEALTH, address: BACK_IP, plaintext: true },
+        headers: [['x-from-outside', 'yes']],
+      });
+    expect([...seen, ...probes].filter(({ headers }) => headers['x-from-outside'] !== undefined)).toEqual([]);
+    expect((await health(`${ready}?x=1`)).status).toBe(404);
+    status = 500;
+    await until('a program that does not', async () => (await health(ready)).status === 503);
+    status = 302;
+    await until('a program that does again', async () => (await health(ready)).status === 200);
+    status = 200;
+    // The other program is not meant.
+    expect((await health('/probes/app/startupProbe')).status).toBe(200);
   });
 
   it('are not ready while they can be reached around the proxy', async () => {

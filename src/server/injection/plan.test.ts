@@ -8,6 +8,7 @@ const context: InjectionContext = {
   namespace: 'shop',
   skippedNamespaces: new Set(['kube-system', 'signet-system']),
   proxyImage: 'registry.test/envoy:1',
+  captureImage: 'registry.test/signet:1',
   readVolume: ({ socket = 'api.sock', files = '' }) =>
     files.includes('?') ? { problem: `volume attribute files has "${files}"` } : { socket },
 };
@@ -29,6 +30,68 @@ function injected(object: Fields, by = context): Fields {
 const specOf = (object: Fields): Fields => object['spec'] as Fields;
 const problemsOf = (plan: InjectionPlan): readonly string[] =>
   plan.do === 'refuse' ? plan.problems.map(({ field, message }) => `${field}: ${message}`) : [];
+
+describe('a pod that asks for captured ports', () => {
+  const asking = (image: string | undefined, more: Readonly<Record<string, string>> = {}): InjectionPlan =>
+    planInjection(
+      pod(
+        { initContainers: [{ name: 'init', image: 'i:1' }], securityContext: { runAsNonRoot: true } },
+        {
+          annotations: {
+            'signet.dev/inject-proxy': 'true',
+            'signet.dev/proxy-inbound': '8080:8080,8443:9000/tcp',
+            'signet.dev/proxy-capture': 'true',
+            ...more,
+          },
+        },
+      ),
+      { ...context, captureImage: image },
+    );
+
+  it('has them captured before anything else runs, by a container with that right alone', () => {
+    const plan = asking('signet:1');
+    const after =
+      plan.do === 'patch' ? plan.patch.filter(({ path }) => path.startsWith('/spec/initContainers/')) : [];
+    expect(after.at(-2)).toEqual({
+      ...{ op: 'add', path: '/spec/initContainers/0' },
+      value: expect.objectContaining({
+        ...{ name: 'signet-capture', image: 'signet:1' },
+        args: ['proxy-capture', '--redirect=8080:15630', '--redirect=8443:15631', '--close=9000'],
+        securityContext: {
+          ...{ allowPrivilegeEscalation: false, readOnlyRootFilesystem: true },
+          capabilities: { drop: ['ALL'], add: ['NET_ADMIN'] },
+          ...{ runAsNonRoot: false, runAsUser: 0, runAsGroup: 0 },
+          seccompProfile: { type: 'RuntimeDefault' },
+        },
+      }),
+    });
+    expect(after.at(-1)).toMatchObject({
+      path: '/spec/initContainers/1',
+      value: {
+        name: 'signet-proxy',
+        ports: [{ containerPort: 15630 }, { containerPort: 15631 }, { containerPort: 15621 }],
+      },
+    });
+  });
+
+  it('is refused where nobody offers it, and where there is nothing to capture', () => {
+    expect(problemsOf(asking(undefined))).toEqual([expect.stringMatching(/set injector\.capture\.enabled/)]);
+    const [only] = problemsOf(
+      planInjection(
+        annotated({
+          'signet.dev/inject-proxy': 'true',
+          'signet.dev/proxy-capture': 'true',
+          'signet.dev/proxy-outbound': '9001=a:1=spiffe://a.test',
+        }),
+        context,
+      ),
+    );
+    expect(only).toMatch(/proxy-capture"\]: has nothing to capture/);
+    expect(problemsOf(asking('s', { 'signet.dev/proxy-inbound': '8080:15630' }))).toEqual([
+      expect.stringMatching(/15630 is the proxy's own port/),
+    ]);
+  });
+});
 
 describe('a pod that asks for an identity', () => {
   it('gets a volume, sees it in each container, is told where the socket is, and waits for it', () => {
@@ -192,6 +255,15 @@ describe('a pod that asks for an identity', () => {
       {
         name: fc.constantFrom('a', 'b', 'c'),
         volumeMounts: fc.uniqueArray(mount, { maxLength: 2, selector: ({ mountPath }) => mountPath }),
+        ports: fc.subarray([{ name: 'http', containerPort: 8080 }]),
+        livenessProbe: fc.oneof(
+          fc.record({ exec: fc.constant({ command: ['true'] }), periodSeconds: fc.nat(20) }),
+          fc.record({
+            httpGet: fc.record({ path: fc.string(), port: fc.constantFrom(8080, 'http', 8443, 7000) }),
+            timeoutSeconds: fc.nat(5),
+          }),
+          fc.record({ tcpSocket: fc.record({ port: fc.constantFrom(9001, 7000) }) }),
+        ),
         env: fc.subarray([
           { name: 'A', value: '1' },
           { name: 'SPIFFE_ENDPOINT_SOCKET', value: 'unix:///x' },
@@ -217,6 +289,7 @@ describe('a pod that asks for an identity', () => {
         'signet.dev/inject-mount-path': fc.constantFrom('/run/spiffe', '/id', '/other'),
         'signet.dev/inject-proxy': fc.constant('true'),
         'signet.dev/proxy-inbound': fc.constantFrom('8443:8080', '8080:8080/http2,9000:9001/tcp'),
+        'signet.dev/proxy-capture': fc.constantFrom('true', 'false'),
       },
       { requiredKeys: ['signet.dev/proxy-inbound', 'signet.dev/inject-proxy'] },
     );
@@ -229,7 +302,19 @@ describe('a pod that asks for an identity', () => {
         patched += 1;
         const after = applyPatch(object, plan.patch) as Fields;
         expect(planInjection(after, context)).toMatchObject({ do: 'nothing' });
-        expect(isWithin(object, after)).toBe(true);
+        expect(isWithin(withoutProbes(object), withoutProbes(after))).toBe(true);
+        // Of a probe, what it asks alone may be another.
+        for (const [index, { livenessProbe }] of containersOf(object).entries()) {
+          const now = containersOf(after)[index]?.['livenessProbe'] as Fields | undefined;
+          const rest = Object.entries((livenessProbe ?? {}) as Fields).filter(
+            ([field]) => field !== 'httpGet' && field !== 'tcpSocket',
+          );
+          expect(isWithin(Object.fromEntries(rest), now ?? {})).toBe(true);
+          if (JSON.stringify(now) !== JSON.stringify(livenessProbe))
+            expect(now).toMatchObject({
+              httpGet: { port: 15621, path: expect.stringMatching(/^\/probes\/[abc]\/livenessProbe$/) },
+            });
+        }
         for (const kind of ['containers', 'initContainers'])
           for (const one of (specOf(after)[kind] ?? []) as readonly Fields[])
             expect(unique(one, 'volumeMounts', 'mountPath') && unique(one, 'env', 'name')).toBe(true);
@@ -239,6 +324,16 @@ describe('a pod that asks for an identity', () => {
     expect(patched).toBeGreaterThan(50);
   });
 });
+
+function containersOf(object: Fields): readonly Fields[] {
+  return specOf(object)['containers'] as readonly Fields[];
+}
+
+function withoutProbes(object: Fields): unknown {
+  return JSON.parse(
+    JSON.stringify(object, (key, value: unknown) => (key === 'livenessProbe' ? undefined : value)),
+  );
+}
 
 function unique(container: Fields, list: string, key: string): boolean {
   const values = ((container[list] ?? []) as readonly Fields[]).map((one) => one[key]);

@@ -1,12 +1,23 @@
-import { FILES_ANNOTATION, INJECT_LABEL, MOUNT_PATH_ANNOTATION, PROXY_ANNOTATION } from './annotations.js';
+import {
+  CAPTURE_ANNOTATION,
+  FILES_ANNOTATION,
+  INJECT_LABEL,
+  MOUNT_PATH_ANNOTATION,
+  PROXY_ANNOTATION,
+} from './annotations.js';
+import { CAPTURE_CONTAINER, captureContainer } from './capture-container.js';
 import { readNewPod, type Container, type Fields, type Mount, type NewPod } from './pod.js';
 import { annotationField, shown, type Problem } from './problems.js';
 import { PROXY_CONTAINER, proxyContainer } from './proxy-container.js';
+import { planProbes } from './proxy-probes.js';
 import { readInjectionSettings, type InjectionSettings } from './settings.js';
 
-/** One step of a JSON Patch (RFC 6902); nothing is ever taken away. */
+/**
+ * One step of a JSON Patch (RFC 6902). Nothing is ever taken away, but that a probe of a port behind the proxy asks the
+ * proxy.
+ */
 export interface PatchStep {
-  readonly op: 'add';
+  readonly op: 'add' | 'replace';
   readonly path: string;
   readonly value: unknown;
 }
@@ -22,6 +33,8 @@ export interface InjectionContext {
   readonly skippedNamespaces: ReadonlySet<string>;
   /** Of Envoy; undefined where the cluster has none to offer. */
   readonly proxyImage: string | undefined;
+  /** Of Signet, for what captures ports; undefined where the cluster does not offer it. */
+  readonly captureImage: string | undefined;
   /** Reads the attributes of a volume as the agent will. */
   readonly readVolume: (attributes: Readonly<Record<string, string>>) => VolumeReading;
 }
@@ -65,23 +78,23 @@ export function planInjection(object: Fields, context: InjectionContext): Inject
       message: `is ${shown(label)}; it must be "true" or "false"`,
     });
   const { settings, problems } = readInjectionSettings(pod);
-  if (settings.proxy !== undefined && context.proxyImage === undefined)
-    return refuse(...problems, {
-      field: annotationField(PROXY_ANNOTATION),
-      message:
-        'asks for a proxy, and this cluster offers none; ask its administrator to set injector.proxy.image of the Signet chart',
-    });
+  const missing = notOffered(settings, context);
+  if (missing !== undefined) return refuse(...problems, missing);
   const volume = planVolume(pod, settings, context);
   if (!('name' in volume)) return refuse(...problems, volume);
   const patch: PatchStep[] = [];
   const found: Problem[] = [...problems];
   if (!volume.byHand) found.push(...addToContainers(pod, volume, settings, patch));
   if (volume.added !== undefined) add(patch, '/spec/volumes', pod.has.volumes, [volume.added]);
-  if (settings.proxy !== undefined) found.push(...addProxy(pod, volume, settings, context, patch));
+  const warnings = [...volumeWarnings(pod, context)];
+  if (settings.proxy !== undefined) {
+    const added = addProxy(pod, volume, settings, context, patch);
+    found.push(...added.problems);
+    warnings.push(...added.warnings);
+  }
   if (!pod.readinessGates.includes(IDENTITY_GATE))
     add(patch, '/spec/readinessGates', pod.has.readinessGates, [{ conditionType: IDENTITY_GATE }]);
   if (found.length > 0) return refuse(...found);
-  const warnings = volumeWarnings(pod, context);
   return patch.length === 0 ? { do: 'nothing', warnings } : { do: 'patch', patch, warnings };
 }
 
@@ -95,6 +108,27 @@ export function checkVolumes(
 
 function refuse(...problems: readonly Problem[]): InjectionPlan {
   return { do: 'refuse', problems };
+}
+
+/** What the cluster would need for what is asked. */
+function notOffered(
+  { proxy }: InjectionSettings,
+  { proxyImage, captureImage }: InjectionContext,
+): Problem | undefined {
+  if (proxy === undefined) return undefined;
+  if (proxyImage === undefined)
+    return {
+      field: annotationField(PROXY_ANNOTATION),
+      message:
+        'asks for a proxy, and this cluster offers none; ask its administrator to set injector.proxy.image of the Signet chart',
+    };
+  if (proxy.capture && captureImage === undefined)
+    return {
+      field: annotationField(CAPTURE_ANNOTATION),
+      message:
+        'asks for captured ports, and this cluster does not offer them; ask its administrator to set injector.capture.enabled of the Signet chart',
+    };
+  return undefined;
 }
 
 /** The warnings for a pod that gets nothing; undefined for one that does. */
@@ -153,6 +187,13 @@ function addToContainers(
   const problems: Problem[] = [];
   for (const kind of ['initContainers', 'containers'] as const)
     for (const [index, container] of pod[kind].entries()) {
+      // From an earlier round; it has more rights than others, and no need of an identity.
+      if (
+        settings.proxy?.capture === true &&
+        kind === 'initContainers' &&
+        container.name === CAPTURE_CONTAINER
+      )
+        continue;
       const problem = addToContainer(container, `/spec/${kind}/${index}`, volume, settings, patch);
       if (problem !== undefined)
         problems.push({ field: `spec.${kind}[${index}].volumeMounts`, message: problem });
@@ -192,30 +233,48 @@ function isIn({ mountPath }: Mount, place: string): boolean {
   return at === place || at.startsWith(`${place}/`);
 }
 
+/** What came in the way, and what whoever created the pod should know. */
+interface Added {
+  readonly problems: readonly Problem[];
+  readonly warnings: readonly string[];
+}
+
 function addProxy(
   pod: NewPod,
   volume: VolumePlan,
   { proxy, mountPath }: InjectionSettings,
-  { proxyImage }: InjectionContext,
+  { proxyImage, captureImage }: InjectionContext,
   patch: PatchStep[],
-): readonly Problem[] {
-  if (proxy === undefined || proxyImage === undefined) return [];
+): Added {
   // From an earlier round.
-  if (pod.initContainers.some(({ name }) => name === PROXY_CONTAINER)) return [];
-  const taken = pod.containers.findIndex(({ name }) => name === PROXY_CONTAINER);
-  if (taken >= 0)
-    return [
-      {
-        field: `spec.containers[${taken}].name`,
-        message: `is "${PROXY_CONTAINER}", the name of the proxy that is added; give it another name`,
-      },
-    ];
+  const isThere = pod.initContainers.some(({ name }) => name === PROXY_CONTAINER);
+  if (proxy === undefined || proxyImage === undefined || isThere) return { problems: [], warnings: [] };
+  const names = [PROXY_CONTAINER, ...(proxy.capture ? [CAPTURE_CONTAINER] : [])];
+  const taken = (['initContainers', 'containers'] as const).flatMap((kind) =>
+    pod[kind].flatMap(({ name }, index) =>
+      names.includes(name)
+        ? [
+            {
+              field: `spec.${kind}[${index}].name`,
+              message: `is "${name}", the name of a container that is added; give it another name`,
+            },
+          ]
+        : [],
+    ),
+  );
+  const { rewritten, checks, problems, warnings } = planProbes(pod, proxy);
+  for (const { path, value } of rewritten) patch.push({ op: 'replace', path, value });
   const { name, socket } = volume;
-  const container = proxyContainer({ image: proxyImage, proxy, volume: name, mountPath, socket });
-  // The first, so that it runs before all others; last in the patch, so that their places are still right above.
-  if (pod.has.initContainers) patch.push({ op: 'add', path: '/spec/initContainers/0', value: container });
-  else patch.push({ op: 'add', path: '/spec/initContainers', value: [container] });
-  return [];
+  const added = [
+    ...(proxy.capture && captureImage !== undefined ? [captureContainer(captureImage, proxy)] : []),
+    proxyContainer({ image: proxyImage, proxy, probes: checks, volume: name, mountPath, socket }),
+  ];
+  // The first, so that they run before all others; last in the patch, so that their places are still right above.
+  if (!pod.has.initContainers) patch.push({ op: 'add', path: '/spec/initContainers', value: added });
+  else
+    for (const [index, value] of added.entries())
+      patch.push({ op: 'add', path: `/spec/initContainers/${index}`, value });
+  return { problems: [...taken, ...problems], warnings };
 }
 
 /** Adds to the end of a list, or makes the list. */

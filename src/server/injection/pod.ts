@@ -9,11 +9,20 @@ export interface Mount {
   readonly subPath: string;
 }
 
+/** The kinds of probes that a container may have, by the names of their fields. */
+export const PROBES = ['livenessProbe', 'readinessProbe', 'startupProbe'] as const;
+export type ProbeKind = (typeof PROBES)[number];
+
 /** A container, as far as it is looked at. */
 export interface Container {
   readonly name: string;
   readonly mounts: readonly Mount[];
   readonly env: readonly string[];
+  /** Ports that have a name. */
+  readonly ports: ReadonlyMap<string, number>;
+  readonly probes: ReadonlyMap<ProbeKind, Fields>;
+  /** The HTTP calls of its lifecycle: `postStart`, `preStop`. */
+  readonly hooks: ReadonlyMap<string, Fields>;
   /** Whether it has these lists at all: JSON Patch cannot add to a list that is not there (RFC 6902 §4.1). */
   readonly has: { readonly volumeMounts: boolean; readonly env: boolean };
 }
@@ -77,6 +86,20 @@ function readContainer(container: Fields): Container {
       subPath: text(mount['subPath']) || text(mount['subPathExpr']),
     })),
     env: list(container['env']).map(({ name }) => text(name)),
+    ports: new Map(
+      list(container['ports']).flatMap(({ name, containerPort }) =>
+        typeof name === 'string' && typeof containerPort === 'number' ? [[name, containerPort]] : [],
+      ),
+    ),
+    probes: new Map(
+      PROBES.flatMap((kind) => (isFields(container[kind]) ? [[kind, container[kind]] as const] : [])),
+    ),
+    hooks: new Map(
+      ['postStart', 'preStop'].flatMap((kind) => {
+        const { httpGet } = fields(fields(container['lifecycle'])[kind]);
+        return isFields(httpGet) ? [[kind, httpGet] as const] : [];
+      }),
+    ),
     has: { volumeMounts: Array.isArray(container['volumeMounts']), env: Array.isArray(container['env']) },
   };
 }
@@ -91,8 +114,12 @@ function readVolume(volume: Fields): Volume {
   };
 }
 
+function isFields(value: unknown): value is Fields {
+  return typeof value === 'object' && value !== null;
+}
+
 function fields(value: unknown): Fields {
-  return typeof value === 'object' && value !== null ? (value as Fields) : {};
+  return isFields(value) ? value : {};
 }
 
 function list(value: unknown): readonly Fields[] {

@@ -1,12 +1,15 @@
 import type { Fields } from './pod.js';
 import { httpChain, networkChain, type InboundChain } from './proxy-filters.js';
+import { probeCluster, probeFilter, type ProbeCheck } from './proxy-probe-checks.js';
 import {
+  listenerPort,
   PROXY_HEALTH_PORT,
   type InboundPort,
   type OutboundPort,
   type ProxySettings,
 } from './proxy-settings.js';
 import {
+  assignment,
   downstreamTls,
   extension,
   loopback,
@@ -28,20 +31,26 @@ const EXPOSED_CLUSTER = 'exposed';
  * The whole configuration of a pod's proxy. It has no administration port. Nothing is listened on before the first
  * certificate and the first filters are there, however long they take: what is missing, refuses.
  */
-export function proxyBootstrap(proxy: ProxySettings, socketPath: string): Fields {
+export function proxyBootstrap(
+  proxy: ProxySettings,
+  socketPath: string,
+  probes: readonly ProbeCheck[],
+): Fields {
+  const lookedAt = exposable(proxy);
   return {
     node: { id: '$(POD_NAMESPACE)/$(POD_NAME)', cluster: 'signet-proxy' },
     static_resources: {
       listeners: [
-        ...proxy.inbound.map((port) => inboundListener(port, proxy.authorization)),
+        ...proxy.inbound.map((port) => inboundListener(port, proxy)),
         ...proxy.outbound.map(outboundListener),
-        healthListener(proxy.inbound),
+        healthListener(lookedAt, probes),
       ],
       clusters: [
         signetCluster(socketPath),
         ...proxy.inbound.map(programCluster),
         ...proxy.outbound.map(outboundCluster),
-        ...exposedCluster(proxy.inbound),
+        ...exposedCluster(lookedAt),
+        ...probes.map(probeCluster),
       ],
     },
     overload_manager: {
@@ -57,14 +66,16 @@ export function proxyBootstrap(proxy: ProxySettings, socketPath: string): Fields
   };
 }
 
-function inboundListener(port: InboundPort, authorization: ProxySettings['authorization']): Fields {
-  const chain: InboundChain = { port, cluster: programName(port), authorization };
+function inboundListener(port: InboundPort, proxy: ProxySettings): Fields {
+  const chain: InboundChain = { port, cluster: programName(port), authorization: proxy.authorization };
   return {
     name: `in-${port.listen}`,
-    address: socketAddress(POD_IP, port.listen),
+    address: socketAddress(POD_IP, listenerPort(proxy, port)),
     // Nobody shares the port, not even a program of the same user.
     enable_reuse_port: false,
     per_connection_buffer_limit_bytes: 1_048_576,
+    // The port that the caller came to is the one that is decided about.
+    ...(proxy.capture ? { listener_filters: [ORIGINAL_DESTINATION] } : {}),
     filter_chains: [
       {
         transport_socket: downstreamTls(port.protocol),
@@ -136,12 +147,13 @@ function outboundCluster({ listen, host, port, peer }: OutboundPort): Fields {
 
 /**
  * Where the kubelet asks. `/startup`: Envoy serves, so it has its certificate. `/ready`: and no program can be reached
- * around it, which is looked at all the time, since programs begin to listen when they like.
+ * around it, which is looked at all the time, since programs begin to listen when they like. `/probes/…`: how the program
+ * does, as Envoy has asked it. Nothing that is asked here is passed on.
  */
-function healthListener(inbound: readonly InboundPort[]): Fields {
+function healthListener(lookedAt: readonly number[], probes: readonly ProbeCheck[]): Fields {
   const answer = (status: number, body: string): Fields => ({ status, body: { inline_string: body } });
   const ready =
-    lookedAt(inbound).length === 0
+    lookedAt.length === 0
       ? { direct_response: answer(200, 'ready\n') }
       : { route: { cluster: EXPOSED_CLUSTER, timeout: '1s' } };
   const mapper = (flag: string, status: number, body: string): Fields => ({
@@ -161,7 +173,7 @@ function healthListener(inbound: readonly InboundPort[]): Fields {
               stat_prefix: 'health',
               request_headers_timeout: '5s',
               common_http_protocol_options: { idle_timeout: '30s', max_headers_count: 50 },
-              http_filters: [ROUTER],
+              http_filters: [...probes.map(probeFilter), ROUTER],
               route_config: {
                 virtual_hosts: [
                   {
@@ -198,8 +210,17 @@ const ROUTER = {
   typed_config: extension('filters.http.router.v3.Router', {}),
 };
 
-/** A program that listened on the pod's address could not, where the proxy has the same port. */
-function lookedAt(inbound: readonly InboundPort[]): readonly number[] {
+const ORIGINAL_DESTINATION = {
+  name: 'envoy.filters.listener.original_dst',
+  typed_config: extension('filters.listener.original_dst.v3.OriginalDst', {}),
+};
+
+/**
+ * The ports at which a program could be reached around the proxy: a program that listened on the pod's address could not,
+ * where the proxy has the same port, nor where what comes from outside is captured.
+ */
+function exposable({ inbound, capture }: ProxySettings): readonly number[] {
+  if (capture) return [];
   return [
     ...new Set(inbound.filter(({ listen, program }) => listen !== program).map(({ program }) => program)),
   ];
@@ -209,8 +230,7 @@ function lookedAt(inbound: readonly InboundPort[]): readonly number[] {
  * Knocks at the pod's address. An endpoint is healthy when the program answers there, so to be without any is to be well.
  * The endpoints themselves are where nobody listens: no request of ours ever reaches a program.
  */
-function exposedCluster(inbound: readonly InboundPort[]): readonly Fields[] {
-  const ports = lookedAt(inbound);
+function exposedCluster(ports: readonly number[]): readonly Fields[] {
   if (ports.length === 0) return [];
   return [
     {
@@ -238,8 +258,4 @@ function exposedCluster(inbound: readonly InboundPort[]): readonly Fields[] {
       ),
     },
   ];
-}
-
-function assignment(name: string, endpoints: readonly Fields[]): Fields {
-  return { cluster_name: name, endpoints: [{ lb_endpoints: endpoints }] };
 }

@@ -1,6 +1,7 @@
 import type { Fields } from './pod.js';
-import { PROXY_HEALTH_PORT, type ProxySettings } from './proxy-settings.js';
 import { proxyBootstrap } from './proxy-bootstrap.js';
+import type { ProbeCheck } from './proxy-probe-checks.js';
+import { listenerPort, PROXY_HEALTH_PORT, type ProxySettings } from './proxy-settings.js';
 
 export const PROXY_CONTAINER = 'signet-proxy';
 
@@ -8,6 +9,8 @@ export const PROXY_CONTAINER = 'signet-proxy';
 export interface ProxyParts {
   readonly image: string;
   readonly proxy: ProxySettings;
+  /** What it asks the program in the kubelet's place. */
+  readonly probes: readonly ProbeCheck[];
   /** Name of the volume with the pod's socket. */
   readonly volume: string;
   readonly mountPath: string;
@@ -19,8 +22,8 @@ export interface ProxyParts {
  * Envoy as a native side-car: an init container that goes on running (restartPolicy Always, Kubernetes 1.29). It is started
  * before all others and ended after them, and the others wait until it serves, which is when the identity has come.
  */
-export function proxyContainer({ image, proxy, volume, mountPath, socket }: ProxyParts): Fields {
-  const bootstrap = proxyBootstrap(proxy, `${mountPath}/${socket}`);
+export function proxyContainer({ image, proxy, probes, volume, mountPath, socket }: ProxyParts): Fields {
+  const bootstrap = proxyBootstrap(proxy, `${mountPath}/${socket}`, probes);
   const field = (name: string, fieldPath: string): Fields => ({
     name,
     valueFrom: { fieldRef: { fieldPath } },
@@ -41,10 +44,12 @@ export function proxyContainer({ image, proxy, volume, mountPath, socket }: Prox
       field('POD_NAMESPACE', 'metadata.namespace'),
       { name: 'SPIFFE_ENDPOINT_SOCKET', value: `unix://${mountPath}/${socket}` },
     ],
-    ports: [...proxy.inbound.map(({ listen }) => listen), PROXY_HEALTH_PORT].map((containerPort) => ({
-      containerPort,
-      protocol: 'TCP',
-    })),
+    ports: [...proxy.inbound.map((port) => listenerPort(proxy, port)), PROXY_HEALTH_PORT].map(
+      (containerPort) => ({
+        containerPort,
+        protocol: 'TCP',
+      }),
+    ),
     // Ten minutes: until then the identity may come, and starting again would not bring it sooner.
     startupProbe: {
       httpGet: { path: '/startup', port: PROXY_HEALTH_PORT },

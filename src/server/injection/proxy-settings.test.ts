@@ -1,6 +1,11 @@
 import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
-import { readProxySettings, type ProxySettings } from './proxy-settings.js';
+import { readProxySettings, type ProxyAnnotations, type ProxySettings } from './proxy-settings.js';
+
+const SILENT: ProxyAnnotations = {
+  ...{ wanted: undefined, inbound: undefined, outbound: undefined },
+  ...{ authorization: undefined, capture: undefined, rewriteProbes: undefined },
+};
 
 function read(
   inbound: string | undefined,
@@ -9,8 +14,9 @@ function read(
   wanted: string | undefined = 'true',
 ): { readonly settings: ProxySettings | undefined; readonly problems: readonly string[] } {
   const problems: string[] = [];
-  const settings = readProxySettings({ wanted, inbound, outbound, authorization }, (name, message) =>
-    problems.push(`${name} ${message}`),
+  const settings = readProxySettings(
+    { ...SILENT, wanted, inbound, outbound, authorization },
+    (name, message) => problems.push(`${name} ${message}`),
   );
   return { settings, problems };
 }
@@ -24,7 +30,7 @@ describe('what is asked of a proxy', () => {
     expect(asked).toEqual({
       problems: [],
       settings: {
-        authorization: 'filters',
+        ...{ authorization: 'filters', capture: false, rewriteProbes: true },
         inbound: [
           { listen: 8443, program: 8080, protocol: 'http' },
           { listen: 9443, program: 9000, protocol: 'http2' },
@@ -77,11 +83,14 @@ describe('what is asked of a proxy', () => {
 
   it('is refused when it is lost for want of a proxy', () => {
     const problems: string[] = [];
-    readProxySettings(
-      { wanted: undefined, inbound: '1:1', outbound: undefined, authorization: undefined },
-      (name) => problems.push(name),
+    readProxySettings({ ...SILENT, inbound: '1:1', capture: 'true', rewriteProbes: 'false' }, (name) =>
+      problems.push(name),
     );
-    expect(problems).toEqual(['signet.dev/proxy-inbound']);
+    expect(problems).toEqual([
+      'signet.dev/proxy-inbound',
+      'signet.dev/proxy-capture',
+      'signet.dev/rewrite-probes',
+    ]);
   });
 
   it('holds nothing that could be more than text in a configuration, whatever is written', () => {

@@ -3,9 +3,11 @@ import { parseSpiffeId, parseTrustDomain } from '../../identity/spiffe/id.js';
 import { SignetError } from '../../lib/errors.js';
 import {
   AUTHORIZATION_ANNOTATION,
+  CAPTURE_ANNOTATION,
   INBOUND_ANNOTATION,
   OUTBOUND_ANNOTATION,
   PROXY_ANNOTATION,
+  REWRITE_PROBES_ANNOTATION,
 } from './annotations.js';
 import { shown } from './problems.js';
 
@@ -16,7 +18,7 @@ export type ProxyProtocol = 'http' | 'http2' | 'tcp';
 export interface InboundPort {
   /** On the pod's address, with mutual TLS. */
   readonly listen: number;
-  /** On 127.0.0.1. Policies speak of this one. */
+  /** On 127.0.0.1; with `capture`, on any address. Policies speak of this one. */
   readonly program: number;
   readonly protocol: ProxyProtocol;
 }
@@ -39,38 +41,50 @@ export interface ProxySettings {
   readonly outbound: readonly OutboundPort[];
   /** `filters`: Envoy decides by what it was sent; `service`: it asks for each request. */
   readonly authorization: 'filters' | 'service';
+  /** Whether the pod's packet filter leads callers to the proxy. */
+  readonly capture: boolean;
+  /** Whether the proxy asks the program in the kubelet's place. */
+  readonly rewriteProbes: boolean;
 }
 
-/** Where the kubelet asks the proxy how it does. Plain HTTP on the pod's address. */
+/** Where the kubelet asks the proxy how it and the program do. Plain HTTP on the pod's address. */
 export const PROXY_HEALTH_PORT = 15621;
+/** Where callers come to whose ports were captured: this one for the first, and those after it. */
+const FIRST_CAPTURE_PORT = 15630;
 const MOST_INBOUND = 8;
 const MOST_OUTBOUND = 32;
 const PROTOCOLS: readonly ProxyProtocol[] = ['http', 'http2', 'tcp'];
 
+/** Where the proxy listens for an inbound port. */
+export function listenerPort({ capture, inbound }: ProxySettings, port: InboundPort): number {
+  return capture ? FIRST_CAPTURE_PORT + inbound.indexOf(port) : port.listen;
+}
+
+function isProxyPort(port: number): boolean {
+  return (
+    port === PROXY_HEALTH_PORT || (port >= FIRST_CAPTURE_PORT && port < FIRST_CAPTURE_PORT + MOST_INBOUND)
+  );
+}
+
+/** What a pod says of its proxy, each undefined when it does not. */
+export interface ProxyAnnotations {
+  readonly wanted: string | undefined;
+  readonly inbound: string | undefined;
+  readonly outbound: string | undefined;
+  readonly authorization: string | undefined;
+  readonly capture: string | undefined;
+  readonly rewriteProbes: string | undefined;
+}
+
 type AddProblem = (annotation: string, message: string) => void;
 
 /** Reads what is asked of the proxy; undefined when none is wanted, or nothing can be made of it. */
-export function readProxySettings(
-  annotations: {
-    readonly wanted: string | undefined;
-    readonly inbound: string | undefined;
-    readonly outbound: string | undefined;
-    readonly authorization: string | undefined;
-  },
-  add: AddProblem,
-): ProxySettings | undefined {
+export function readProxySettings(annotations: ProxyAnnotations, add: AddProblem): ProxySettings | undefined {
   const { wanted } = annotations;
-  if (wanted !== undefined && wanted !== 'true' && wanted !== 'false')
-    add(PROXY_ANNOTATION, `is ${shown(wanted)}; it must be "true" or "false"`);
+  checkYesOrNo(wanted, PROXY_ANNOTATION, add);
   if (wanted === 'false') return undefined;
   if (wanted === undefined) {
-    const lost = [
-      [INBOUND_ANNOTATION, annotations.inbound],
-      [OUTBOUND_ANNOTATION, annotations.outbound],
-      [AUTHORIZATION_ANNOTATION, annotations.authorization],
-    ] as const;
-    for (const [name, value] of lost)
-      if (value !== undefined) add(name, `has no effect without ${PROXY_ANNOTATION}: "true"; add that`);
+    addLost(annotations, add);
     return undefined;
   }
   const inbound = entries(annotations.inbound, MOST_INBOUND, INBOUND_ANNOTATION, add).flatMap((entry) =>
@@ -94,7 +108,34 @@ export function readProxySettings(
           AUTHORIZATION_ANNOTATION,
           `is "service", which cannot decide about ${listen}:${program}/${protocol}; use the same port on both sides and HTTP, or "filters"`,
         );
-  return { inbound, outbound, authorization };
+  const capture = isYes(annotations.capture, CAPTURE_ANNOTATION, false, add);
+  if (capture && annotations.inbound === undefined)
+    add(CAPTURE_ANNOTATION, `has nothing to capture; say which ports in ${INBOUND_ANNOTATION}`);
+  const rewriteProbes = isYes(annotations.rewriteProbes, REWRITE_PROBES_ANNOTATION, true, add);
+  return { inbound, outbound, authorization, capture, rewriteProbes };
+}
+
+/** What is said of a proxy that nobody asks for. */
+function addLost(annotations: ProxyAnnotations, add: AddProblem): void {
+  const lost = [
+    [INBOUND_ANNOTATION, annotations.inbound],
+    [OUTBOUND_ANNOTATION, annotations.outbound],
+    [AUTHORIZATION_ANNOTATION, annotations.authorization],
+    [CAPTURE_ANNOTATION, annotations.capture],
+    [REWRITE_PROBES_ANNOTATION, annotations.rewriteProbes],
+  ] as const;
+  for (const [name, value] of lost)
+    if (value !== undefined) add(name, `has no effect without ${PROXY_ANNOTATION}: "true"; add that`);
+}
+
+function isYes(value: string | undefined, name: string, otherwise: boolean, add: AddProblem): boolean {
+  checkYesOrNo(value, name, add);
+  return value === undefined ? otherwise : value === 'true';
+}
+
+function checkYesOrNo(value: string | undefined, name: string, add: AddProblem): void {
+  if (value !== undefined && value !== 'true' && value !== 'false')
+    add(name, `is ${shown(value)}; it must be "true" or "false"`);
 }
 
 function readAuthorization(value: string | undefined, add: AddProblem): 'filters' | 'service' {
@@ -184,7 +225,7 @@ function portOf(digits: string, entry: string): number {
   const port = Number(digits);
   if (port < 1 || port > 65535 || String(port) !== digits)
     throw new EntryError(`has ${shown(entry)}, where ${digits} is no port; ports are 1 to 65535`);
-  if (port === PROXY_HEALTH_PORT)
+  if (isProxyPort(port))
     throw new EntryError(`has ${shown(entry)}, where ${digits} is the proxy's own port; choose another`);
   return port;
 }

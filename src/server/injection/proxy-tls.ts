@@ -16,6 +16,10 @@ export function loopback(port: number): Fields {
   return socketAddress('127.0.0.1', port);
 }
 
+export function assignment(name: string, endpoints: readonly Fields[]): Fields {
+  return { cluster_name: name, endpoints: [{ lb_endpoints: endpoints }] };
+}
+
 export function http2Options(): Fields {
   return {
     'envoy.extensions.upstreams.http.v3.HttpProtocolOptions': extension(

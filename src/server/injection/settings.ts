@@ -6,13 +6,15 @@ import {
   INBOUND_ANNOTATION,
   OUTBOUND_ANNOTATION,
   AUTHORIZATION_ANNOTATION,
+  CAPTURE_ANNOTATION,
+  REWRITE_PROBES_ANNOTATION,
   INJECTION_ANNOTATIONS,
 } from './annotations.js';
 import type { NewPod } from './pod.js';
 import { annotationField, shown, type Problem } from './problems.js';
 import { readProxySettings, type ProxySettings } from './proxy-settings.js';
 
-const OURS = /^signet\.dev\/(inject|proxy)-/;
+const OURS = /^signet\.dev\/(inject|proxy|rewrite)-/;
 const DEFAULT_MOUNT_PATH = '/run/spiffe';
 /** With a socket's name it must fit a socket address (unix(7)): 107 bytes. */
 const LONGEST_MOUNT_PATH = 64;
@@ -59,6 +61,8 @@ export function readInjectionSettings({ annotations }: Pick<NewPod, 'annotations
       inbound: read(INBOUND_ANNOTATION),
       outbound: read(OUTBOUND_ANNOTATION),
       authorization: read(AUTHORIZATION_ANNOTATION),
+      capture: read(CAPTURE_ANNOTATION),
+      rewriteProbes: read(REWRITE_PROBES_ANNOTATION),
     },
     add,
   );

@@ -17,7 +17,12 @@ const review = (of: unknown = request()): JsonObject => ({
 });
 const outcomes: string[] = [];
 const routes = webhookRoutes({
-  ...{ skippedNamespaces: new Set(['kube-system']), proxyImage: undefined, logger: silentLogger },
+  ...{
+    skippedNamespaces: new Set(['kube-system']),
+    proxyImage: undefined,
+    captureImage: undefined,
+    logger: silentLogger,
+  },
   readVolume: ({ files = '' }) => (files === 'bad' ? { problem: 'bad files' } : { socket: 'api.sock' }),
   observe: (outcome) => void outcomes.push(outcome),
 });
