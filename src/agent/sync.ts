@@ -3,6 +3,7 @@ import { type Clock, sleep } from '../lib/clock.js';
 import { SignetError } from '../lib/errors.js';
 import type { Logger } from '../lib/logger.js';
 import type { Random } from '../lib/random.js';
+import { RpcError } from '../rpc/client.js';
 
 /** A stream that is to be followed for as long as the agent runs. */
 export interface Followed<T> {
@@ -40,6 +41,7 @@ export async function follow<T>(
       stream: stream.name,
       code,
       error: message,
+      ...(error instanceof RpcError && error.requestId !== undefined ? { requestId: error.requestId } : {}),
       retryInMs: Math.round(delay),
     });
     try {

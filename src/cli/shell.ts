@@ -35,9 +35,23 @@ export async function runProgram(program: Command, argv: readonly string[], io: 
     if (thrown instanceof CommanderError) return thrown.exitCode === 0 ? EXIT.ok : EXIT.usage;
     if (io.signal.aborted) return EXIT.ok;
     const error = SignetError.from(thrown);
-    io.stderr(`error: ${error.message} [${error.code}]\n`);
+    io.stderr(`error: ${error.message} [${error.code}]${requestOf(error)}\n`);
     return EXIT.failed;
   }
+}
+
+/**
+ * What the server's log calls the call that failed, if it was one: that of an RpcError, told by its form, since most commands
+ * need no gRPC library.
+ */
+function requestOf(error: unknown): string {
+  let cause = error;
+  // Chains of causes are short; one that is a ring ends, too.
+  for (let depth = 0; depth < 8 && cause instanceof Error; depth += 1) {
+    if ('requestId' in cause && typeof cause.requestId === 'string') return ` (request ${cause.requestId})`;
+    ({ cause } = cause);
+  }
+  return '';
 }
 
 function throwInsteadOfExit(command: Command): void {

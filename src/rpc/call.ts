@@ -6,8 +6,8 @@ import type {
   sendUnaryData,
 } from '@grpc/grpc-js';
 import type { Clock } from '../lib/clock.js';
-import type { Logger } from '../lib/logger.js';
 import type { Connection, ConnectionPool, RunningCall } from './connections.js';
+import type { CallFailures } from './failures.js';
 import type { RpcLimits } from './limits.js';
 import type {
   BidiHandler,
@@ -25,7 +25,7 @@ export interface CallEnvironment {
   readonly connections: ConnectionPool;
   readonly limits: Pick<RpcLimits, 'unaryDeadlineMs'>;
   readonly clock: Clock;
-  readonly logger: Logger;
+  readonly failures: CallFailures;
 }
 
 /** The part of the library's call objects that all kinds have. */
@@ -45,8 +45,8 @@ const over = new StatusError('Cancelled', 'the call has ended: cancelled, or its
 /** A call in our own terms. The signal is made on first use, since most unary handlers never look. */
 class ActiveCall implements CallContext, RunningCall {
   readonly peer: Peer;
+  readonly #call: LibraryCall;
   readonly #connection: Connection;
-  readonly #metadata: Metadata;
   readonly #onEnd: (reason: StatusError | undefined) => void;
   #controller: AbortController | undefined;
   #ended = false;
@@ -54,8 +54,8 @@ class ActiveCall implements CallContext, RunningCall {
 
   constructor(connection: Connection, call: LibraryCall, onEnd: (reason: StatusError | undefined) => void) {
     this.peer = connection.peer;
+    this.#call = call;
     this.#connection = connection;
-    this.#metadata = call.metadata;
     this.#onEnd = onEnd;
     connection.calls.add(this);
     // The library says 'cancelled' for a client that went, and for a deadline that passed.
@@ -72,8 +72,12 @@ class ActiveCall implements CallContext, RunningCall {
     return this.#controller.signal;
   }
 
+  get path(): string {
+    return this.#call.getPath();
+  }
+
   metadata(key: string): string | undefined {
-    const value = this.#metadata.get(key)[0];
+    const value = this.#call.metadata.get(key)[0];
     return typeof value === 'string' ? value : undefined;
   }
 
@@ -102,23 +106,6 @@ function connectionOf(call: LibraryCall, environment: CallEnvironment): Connecti
   return environment.connections.get(call.getPeer());
 }
 
-/** What the client is told of an error; what is not for it goes to the log. */
-function report(
-  error: unknown,
-  call: LibraryCall,
-  peer: Peer,
-  logger: Logger,
-): { code: number; details: string } {
-  if (!(error instanceof StatusError)) {
-    logger.error('a handler failed', {
-      method: call.getPath(),
-      listener: peer.listener,
-      error: error instanceof Error ? (error.stack ?? error.message) : String(error),
-    });
-  }
-  return wireStatus(error);
-}
-
 const gone = new StatusError('Unavailable', 'the connection is closing');
 
 /** A unary handler as the library wants it. */
@@ -126,7 +113,7 @@ export function adaptUnary(
   handler: UnaryHandler<unknown, unknown>,
   environment: CallEnvironment,
 ): (call: ServerUnaryCall<unknown, unknown>, callback: sendUnaryData<unknown>) => void {
-  const { clock, limits, logger } = environment;
+  const { clock, limits, failures } = environment;
   return (call, callback) => {
     const connection = connectionOf(call, environment);
     if (connection === undefined) {
@@ -135,7 +122,7 @@ export function adaptUnary(
     }
     const context = new ActiveCall(connection, call, (reason) => {
       deadline.cancel();
-      if (reason !== undefined) callback(wireStatus(reason));
+      if (reason !== undefined) callback(failures.ended(reason, context));
     });
     const deadline = clock.after(limits.unaryDeadlineMs, () =>
       context.abort(
@@ -145,7 +132,7 @@ export function adaptUnary(
     const fail = (error: unknown): void => {
       if (!context.finish()) return;
       deadline.cancel();
-      callback(report(error, call, connection.peer, logger));
+      callback(failures.status(error, context));
     };
     try {
       handler(call.request, context).then((response) => {
@@ -216,12 +203,12 @@ function runStream(
   const sink = new StreamSink(call);
   const context = new ActiveCall(connection, call, (reason) => {
     sink.close(reason ?? over);
-    if (reason !== undefined) call.emit('error', wireStatus(reason));
+    if (reason !== undefined) call.emit('error', environment.failures.ended(reason, context));
   });
   const fail = (error: unknown): void => {
     if (!context.finish()) return;
     sink.close(over);
-    call.emit('error', report(error, call, connection.peer, environment.logger));
+    call.emit('error', environment.failures.status(error, context));
   };
   try {
     run(context, sink).then(() => {

@@ -11,6 +11,7 @@ import { systemClock, type Clock } from '../lib/clock.js';
 import { SignetError } from '../lib/errors.js';
 import { systemRandom, type Random } from '../lib/random.js';
 import type { MethodShape, RequestOf, ResponseOf, ServiceShape } from './definition.js';
+import { isRequestId, REQUEST_ID } from './failures.js';
 import { HealthService } from './gen/grpc/health/v1/health.js';
 import { AdminService } from './gen/signet/admin/v1/admin.js';
 import { SpiffeWorkloadAPIService } from './gen/spiffe/workload.js';
@@ -22,10 +23,13 @@ import type { PeerAuthorizer, TlsIdentity } from './tls/identity.js';
 /** A call that failed: with a status of the server, or because it was not reached (`Unavailable`). */
 export class RpcError extends SignetError {
   readonly status: StatusName;
+  /** What the server's log calls this call, if it says. */
+  readonly requestId: string | undefined;
 
-  constructor(status: StatusName, message: string, options?: { cause?: unknown }) {
+  constructor(status: StatusName, message: string, options?: { cause?: unknown; requestId?: string }) {
     super(`Rpc${status}`, message, options);
     this.status = status;
+    this.requestId = options?.requestId;
   }
 }
 
@@ -352,7 +356,10 @@ function isServiceError(error: unknown): error is ServiceError {
 }
 
 function rpcError(error: ServiceError): RpcError {
-  return new RpcError(statusName(error.code), error.details, { cause: error });
+  // The library's own errors have no metadata, whatever its types say.
+  const requestId = (error.metadata as Metadata | undefined)?.get(REQUEST_ID)[0];
+  const named = isRequestId(requestId) ? { requestId } : {};
+  return new RpcError(statusName(error.code), error.details, { cause: error, ...named });
 }
 
 function cancelled(): RpcError {

@@ -18,6 +18,7 @@ import { serviceNameOf } from './definition.js';
 import { HealthService } from './gen/grpc/health/v1/health.js';
 import { ServerReflectionService as ReflectionV1 } from './gen/grpc/reflection/v1/reflection.js';
 import { ServerReflectionService as ReflectionV1Alpha } from './gen/grpc/reflection/v1alpha/reflection.js';
+import { CallFailures } from './failures.js';
 import { createHealth } from './health.js';
 import type { HandlersOf, MethodShape, ServiceShape } from './definition.js';
 import type { RpcLimits } from './limits.js';
@@ -117,7 +118,7 @@ class GrpcServer implements RpcServer {
       connections: this.#pool,
       limits: this.#limits,
       clock: this.#clock,
-      logger: this.#logger,
+      failures: new CallFailures(this.#clock, this.#random, this.#logger),
     };
   }
 

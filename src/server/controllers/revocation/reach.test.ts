@@ -92,7 +92,7 @@ describe('the reach of a Revocation', () => {
     const { progress, revoke, said } = cluster(nodes, [
       registration('a', 'n1'),
       registration('b', 'n2'),
-      { ...process, subject: { kind: 'process', selector: { uid: 7 } } } as Registration,
+      { ...process, subject: { kind: 'process', selector: { uid: 7 } } },
     ]);
     const all = {
       id: revocation('id', { spiffeID: APP }),
