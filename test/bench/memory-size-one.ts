@@ -337,19 +337,17 @@ async function measure(): Promise<MemoryFigures> {
   const registrations = [...node.registrations.all()].length;
 
   const quiet = await during(api, done, () => undefined);
-  const after = async (act: () => void): Promise<ChangeFigures> => {
-    const figures = await during(api, done, act);
+  /** The one of three whose CPU is in the middle: a collection of garbage may fall into any. */
+  const after = async (change: (time: number) => void): Promise<ChangeFigures> => {
+    const times: ChangeFigures[] = [];
+    for (let time = 1; time <= 3; time++) times.push(await during(api, done, () => change(time)));
+    const figures = times.sort((one, other) => one.cpuMs - other.cpuMs)[1] ?? quiet;
     return { ...figures, cpuMs: figures.cpuMs - quiet.cpuMs };
   };
-  const change = {
-    pod: () => api.put('pods', { ...pod(PODS), spec: pod(7)['spec'] }),
-    identity: () => api.put('workloadidentities', edited(identity(7, 'edited'))),
-    policy: () => api.put('accesspolicies', edited(policy(7, '/edited'))),
-  };
   const figures = {
-    pod: await after(change.pod),
-    identity: await after(change.identity),
-    policy: await after(change.policy),
+    pod: await after((time) => api.put('pods', { ...pod(PODS + time), spec: pod(time)['spec'] })),
+    identity: await after((time) => api.put('workloadidentities', edited(identity(7, `edit-${time}`), time))),
+    policy: await after((time) => api.put('accesspolicies', edited(policy(7, `/edit-${time}`), time))),
   };
   stop.abort();
   await Promise.all(running);
@@ -360,8 +358,8 @@ async function measure(): Promise<MemoryFigures> {
   };
 }
 
-function edited(object: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
-  return { ...object, metadata: { ...(object['metadata'] as object), generation: 2 } };
+function edited(object: Readonly<Record<string, unknown>>, time: number): Readonly<Record<string, unknown>> {
+  return { ...object, metadata: { ...(object['metadata'] as object), generation: 1 + time } };
 }
 
 /** What is done in a while that begins with this. */
