@@ -105,6 +105,9 @@ const SERVERS: readonly Server[] = [
     expect(chosen).not.toEqual([]);
     await world.apply(...chosen.map((one) => ({ ...one })));
   }
+  /** Pages have pods of the same names. */
+  const nobodyInHello = (): Promise<string> =>
+    world.kubectl('delete', 'pods', '--all', '--namespace=hello', '--grace-period=1');
   /** What the caller of a page says when it has called the greeter that is there. */
   async function callBy(page: string): Promise<string> {
     await apply(page, 'caller');
@@ -141,9 +144,8 @@ const SERVERS: readonly Server[] = [
   };
 
   describe.each(PROGRAMS)('$page', ({ page, command, unexpected }) => {
-    afterAll(() => world.deletePod('greeter', 'hello'));
-
     it('has a server and a client that know each other', async () => {
+      await nobodyInHello();
       await apply(page, 'greeter');
       await world.podIs('Ready', 'greeter', 'hello');
       const said = await callBy(page);
@@ -167,24 +169,25 @@ const SERVERS: readonly Server[] = [
   });
 
   (wanted.has('python') ? it : it.skip)('workloads/python.md calls a greeter', async () => {
+    await nobodyInHello();
     await apply('workloads/go.md', 'greeter');
     await world.podIs('Ready', 'greeter', 'hello');
     const said = await callBy('workloads/python.md');
     expect(said).toContain(`I am ${CALLER} until `);
     expect(said).toContain(`hello ${CALLER}\n`);
-    await world.deletePod('greeter', 'hello');
   });
 
   (wanted.has('rust') ? it : it.skip)('workloads/rust.md has its SVID', async () => {
+    await nobodyInHello();
     await apply('workloads/rust.md');
     await world.podIs('Ready', 'caller', 'hello');
     await until('its SVID', async () =>
       (await world.podLogs('caller', 'hello')).includes(`I am ${CALLER}, 1 certificate(s)\n`),
     );
-    await world.deletePod('caller', 'hello');
   });
 
   it('workloads/envoy.md puts Envoy before a program, for one caller', async () => {
+    await nobodyInHello();
     await apply('workloads/envoy.md');
     await world.podIs('Ready', 'greeter', 'hello');
     expect(await callBy('workloads/go.md')).toContain('hello from behind Envoy');

@@ -6,6 +6,7 @@ import { execFile } from 'node:child_process';
 import { cp, mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
+import type { ImageEntry } from '../../../scripts/image/archive.mjs';
 import { javaClient } from '../../rig/rig.js';
 import { blockOf } from './pages.js';
 import { program, tree, write, type ImageWriter } from './program-images.js';
@@ -36,6 +37,14 @@ const JAVA_MODULES = [
   'jdk.unsupported',
 ];
 
+/** What libraries inside jars want of the C library's package, beside the C library itself. */
+function oldLibraries(): readonly ImageEntry[] {
+  const folder = `/lib/${process.arch === 'x64' ? 'x86_64' : 'aarch64'}-linux-gnu`;
+  return ['libdl.so.2', 'libpthread.so.0', 'librt.so.1', 'libm.so.6'].map((one) =>
+    program(join(folder, one)),
+  );
+}
+
 /** The program of docs/workloads/java.md on a runtime made by jlink, with the jars of the rig's own client. */
 export const writeJava: ImageWriter = async (file, name, work) => {
   const command = await javaClient();
@@ -54,7 +63,12 @@ export const writeJava: ImageWriter = async (file, name, work) => {
   write(file, name, {
     entrypoint: JAVA_COMMAND,
     programs: [join(runtime, 'bin', 'java'), ...libraries],
-    entries: [...files, ...tree(lib, 'app/lib', () => true), ...tree(classes, 'app', () => true)],
+    entries: [
+      ...files,
+      ...oldLibraries(),
+      ...tree(lib, 'app/lib', () => true),
+      ...tree(classes, 'app', () => true),
+    ],
   });
 };
 
