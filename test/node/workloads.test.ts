@@ -49,7 +49,11 @@ const IMAGES: readonly (readonly [string, ImageWriter])[] = [
 const PROGRAMS = [
   { page: 'workloads/go.md', command: ['/whoami'], unexpected: `unexpected ID "${GREETER}"` },
   { page: 'workloads/node.md', command: ['/usr/bin/node', '/app/whoami.mjs'], unexpected: GREETER },
-  { page: 'workloads/java.md', command: JAVA_COMMAND, unexpected: `${GREETER} is not accepted` },
+  {
+    page: 'workloads/java.md',
+    command: JAVA_COMMAND,
+    unexpected: `${GREETER} in X.509 certificate is not accepted`,
+  },
 ].filter(({ page }) => page !== 'workloads/java.md' || wanted.has('java'));
 
 interface KubernetesObject {
