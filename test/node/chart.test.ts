@@ -3,14 +3,18 @@ import { execFile } from 'node:child_process';
 import { readdir, readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import type { Json } from '../rig/envoy-config.js';
 import { IMAGES } from '../rig/images.js';
 import type { ProgramRun } from '../rig/node.js';
 import { isSkipped, rigTimeout } from '../rig/rig.js';
 import { until } from '../support/until.js';
+import { CLIENT_PORT, istioClient, istioPod, istioServer, PROXY_PORT } from './support/istio-proxies.js';
 import { AGENT_NAMESPACE, SERVER_NAMESPACE, startNodeWorld, type NodeWorld } from './support/world.js';
 
 /* What docs/install.md and docs/guides/injection.md promise, in their order: the life of one installation. */
 
+const run = promisify(execFile);
 const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 const LIMIT = 120_000;
 const RELEASE = ['signet', `--namespace=${SERVER_NAMESPACE}`];
@@ -99,6 +103,26 @@ async function example(): Promise<string> {
     await callsEnd(REMOVE, 403);
     expect(await explain('create')).toMatchObject({ code: 0, text: expect.stringMatching(/^ALLOWED/) });
     expect(await explain('delete')).toMatchObject({ code: 1, text: expect.stringMatching(/^DENIED/) });
+  });
+
+  it('shows in `kubectl signet logs` which calls were denied, and why', async () => {
+    const plugin = join(root, 'bin', 'kubectl-signet');
+    const env = { ...process.env, KUBECONFIG: world.cluster.kubeconfig };
+    const { stdout, stderr } = await run(plugin, ['logs', '--to=payments/payment-service', '-o', 'json'], {
+      env,
+    });
+    expect(stderr).toBe('');
+    const denied = stdout
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as Record<string, string>);
+    expect(new Set(denied.map(({ outcome, operation }) => `${outcome} ${operation}`))).toEqual(
+      new Set(['denied delete payment 1']),
+    );
+    expect(denied[0]).toMatchObject({
+      ...{ source: 'spiffe://example.org/ns/payments/sa/order-service', node: world.cluster.nodeName },
+      reason: expect.stringContaining('payment-access'),
+    });
   });
 
   it('answers by the new policy as soon as it is edited, both ways', async () => {
@@ -235,6 +259,49 @@ async function example(): Promise<string> {
     });
   });
 
+  it('gives Envoys their secrets where Istio’s proxies look for those of SPIRE', async () => {
+    const labels = { app: 'mesh' };
+    const id = (name: string): string => `spiffe://example.org/ns/default/sa/${name}`;
+    await world.apply(
+      ...['istio-server', 'istio-client'].map((name) => ({
+        ...{ apiVersion: 'v1', kind: 'ServiceAccount', metadata: { name, namespace: 'default' } },
+      })),
+      {
+        ...{ apiVersion: 'signet.dev/v1alpha1', kind: 'WorkloadIdentity' },
+        metadata: { name: 'mesh', namespace: 'default' },
+        spec: {
+          podSelector: { matchLabels: labels },
+          spiffeIDTemplate: 'spiffe://{{ .TrustDomain }}/ns/{{ .Namespace }}/sa/{{ .ServiceAccount }}',
+        },
+      },
+    );
+    const start = async (name: string, config: Json): Promise<void> => {
+      const [configMap, pod] = istioPod(name, labels, config);
+      await world.apply(configMap);
+      await world.applyPod({ ...pod, serviceAccount: name });
+      await world.podIs('Ready', name);
+    };
+    await start('istio-server', istioServer);
+    const address = await jsonPath('{.status.podIP}', 'pod', 'istio-server', '--namespace=default');
+    await start('istio-client', istioClient(address, id('istio-server')));
+    const get = (url: string): Promise<ProgramRun> =>
+      world.exec('istio-client', ['wget', '-S', '-O', '-', url]);
+    const answer = await until(
+      'an answer through both proxies',
+      async () => {
+        const { code, stderr } = await get(`http://127.0.0.1:${CLIENT_PORT}/`);
+        return code === 0 ? stderr : false;
+      },
+      LIMIT,
+    );
+    expect(answer).toContain(`x-peer: ${id('istio-client')}`);
+    expect(answer).toContain(`x-server: ${id('istio-server')}`);
+    // Who comes without a certificate of the trust domain gets nothing.
+    const { code, stderr } = await get(`http://${address}:${PROXY_PORT}/`);
+    expect(code).not.toBe(0);
+    expect(stderr).not.toContain('200');
+  });
+
   it('leaves on removal what would be lost for good, and installed again it goes on with it', async () => {
     const kept = await secrets();
     expect(kept).not.toBe('');
@@ -256,9 +323,26 @@ async function example(): Promise<string> {
     expect(await world.kubectl('get', 'namespaces')).not.toContain(AGENT_NAMESPACE);
     await callsEnd(PAY, 403);
     expect({ secrets: await secrets(), state: await state() }).toEqual({ secrets: kept, state: before });
+    // What comes and goes meanwhile waits.
+    await world.applyPod({ name: 'early', labels: { app: 'mesh' }, volume: { files: 'pem' } });
+    await world.kubectl('delete', 'pod', 'istio-client', '--wait=false');
+    await until(
+      'an event that names the driver',
+      async () =>
+        (await world.eventsOf('early')).some((event) => /FailedMount.*csi\.signet\.dev/.test(event)),
+      LIMIT,
+    );
+    expect((await world.pod('early')).status.phase).toBe('Pending');
 
     await world.installSignet(VALUES);
     await callsEnd(PAY, 200);
     expect({ secrets: await secrets(), state: await state() }).toEqual({ secrets: kept, state: before });
+    await world.podIs('Ready', 'early');
+    const pods = (): Promise<string> => jsonPath('{.items[*].metadata.name}', 'pods', '--namespace=default');
+    await until(
+      'the end of the pod that was deleted',
+      async () => !(await pods()).includes('istio-client'),
+      LIMIT,
+    );
   }, 300_000);
 });

@@ -91,9 +91,8 @@ export async function startNodeWorld(options: WorldOptions = {}): Promise<NodeWo
       if (options.install !== false) await world.installSignet(options.install);
       return world;
     } catch (error) {
-      const report = await world.report();
       await cluster.close();
-      throw new Error(`Signet could not be installed: ${String(error)}\n${report}`, { cause: error });
+      throw error;
     }
   } finally {
     // The node has its own copies.
@@ -126,7 +125,15 @@ function worldOf(cluster: Cluster): NodeWorld {
     kubectl: (...args) => kubectl(args),
     apply,
     helm,
-    installSignet: (values = {}) => installChart(kubectl, helm, values),
+    async installSignet(values = {}): Promise<void> {
+      try {
+        await installChart(kubectl, helm, values);
+      } catch (error) {
+        throw new Error(`Signet could not be installed: ${String(error)}\n${await report()}`, {
+          cause: error,
+        });
+      }
+    },
     applyPod: (wanted) => apply(podManifest(wanted)),
     pod,
     async podIs(wanted, name, namespace = 'default'): Promise<PodObject> {
