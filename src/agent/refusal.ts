@@ -34,6 +34,12 @@ export async function refusalFor(
     });
   const who = describeSubject(view.subject);
   if (view.registrations.length > 0) return notSigned(view, who);
+  if (view.awaitsContainer)
+    return new StatusError(
+      'Unavailable',
+      `an identity is for containers of ${who} by themselves, and the API server has not told of this one yet; try again`,
+      { code: 'ContainerUnknown' },
+    );
   if (!parts.connected())
     return new StatusError(
       'Unavailable',
@@ -71,7 +77,12 @@ function notSigned(view: SubjectView, who: string): StatusError {
 async function explain({ api, clock }: RefusalParts, subject: Subject, signal: AbortSignal): Promise<string> {
   if (api.explain === undefined) return '';
   const asked: ExplainSubject =
-    subject.kind === 'pod' ? { kind: 'pod', uid: subject.uid } : { kind: 'process', facts: subject.facts };
+    subject.kind === 'pod'
+      ? {
+          ...{ kind: 'pod', uid: subject.uid },
+          ...(subject.container === undefined ? {} : { container: subject.container }),
+        }
+      : { kind: 'process', facts: subject.facts };
   try {
     const text = await withTimeout(clock, EXPLAIN_MS, signal, 'explaining', async (stop) =>
       api.explain?.(asked, stop),

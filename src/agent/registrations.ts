@@ -1,4 +1,4 @@
-import type { Registration } from '../identity/registration/registration.js';
+import type { PodRegistrationSubject, Registration } from '../identity/registration/registration.js';
 import { SignetError } from '../lib/errors.js';
 import type { Watched } from '../lib/watched.js';
 import type { SyncUpdate } from '../rpc/node-api.js';
@@ -30,6 +30,11 @@ function rank(registration: Registration): number {
 
 function compare(one: string, other: string): number {
   return one < other ? -1 : one > other ? 1 : 0;
+}
+
+/** The UID by which the node knows a pod: the cgroups and volumes of a static pod have that of its own. */
+export function uidOnNode({ staticUid, uid }: PodRegistrationSubject): string {
+  return staticUid ?? uid;
 }
 
 const none: readonly Registration[] = [];
@@ -76,7 +81,7 @@ export class NodeRegistrations {
     const pods = new Set<string>();
     let processes = false;
     const touch = (registration: Registration): void => {
-      if (registration.subject.kind === 'pod') pods.add(registration.subject.uid);
+      if (registration.subject.kind === 'pod') pods.add(uidOnNode(registration.subject));
       else processes = true;
     };
     const removed: Registration[] = [];
@@ -107,7 +112,7 @@ export class NodeRegistrations {
     return this.#byId.get(id);
   }
 
-  /** The registrations of a pod, the default first. The same array until they change. */
+  /** The registrations of a pod by the UID that it has on the node, the default first. The same array until they change. */
   forPod(uid: string): readonly Registration[] {
     return this.#byPod.get(uid) ?? none;
   }
@@ -145,8 +150,9 @@ export class NodeRegistrations {
     for (const registration of changed) {
       // Said twice in one update: the last word counts.
       if (registration.subject.kind !== 'pod' || this.#byId.get(registration.id) !== registration) continue;
-      const list = added.get(registration.subject.uid);
-      if (list === undefined) added.set(registration.subject.uid, [registration]);
+      const uid = uidOnNode(registration.subject);
+      const list = added.get(uid);
+      if (list === undefined) added.set(uid, [registration]);
       else list.push(registration);
     }
     let podsChanged = false;

@@ -11,6 +11,7 @@ export interface PodSubject extends Party {
   readonly kind: 'pod';
   /** Equal for callers that get the same answers. */
   readonly key: string;
+  /** As its node has it: that of a static pod is not that of its mirror in the API server. */
   readonly uid: string;
   /** Which of its containers calls, where the shared socket tells. */
   readonly container?: string;
@@ -31,9 +32,10 @@ export function userKey(uid: number): string {
 }
 
 export function podSubject(uid: string, container?: string): PodSubject {
-  const key = `pod/${uid}`;
+  const fairnessKey = `pod/${uid}`;
+  const key = container === undefined ? fairnessKey : `${fairnessKey}/${container}`;
   return {
-    ...{ kind: 'pod', key, fairnessKey: key, uid },
+    ...{ kind: 'pod', key, fairnessKey, uid },
     ...(container === undefined ? {} : { container }),
   };
 }

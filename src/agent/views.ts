@@ -1,7 +1,8 @@
 import type { Registration } from '../identity/registration/registration.js';
 import type { Clock } from '../lib/clock.js';
 import type { Bundles, HandedBundle } from './bundles.js';
-import type { NodeRegistrations } from './registrations.js';
+import { type ContainerShare, shareOf } from './container-share.js';
+import { type NodeRegistrations, uidOnNode } from './registrations.js';
 import type { AttestationDepth } from './attestor.js';
 import { deeperLook, matching, type Subject } from './subject.js';
 import type { CachedSvid } from './svid.js';
@@ -30,6 +31,7 @@ export type Completeness = 'unregistered' | 'empty' | 'partial' | 'complete';
 
 interface Look {
   readonly registrations: readonly Registration[];
+  readonly awaitsContainer: boolean;
   readonly identities: readonly Identity[];
   readonly completeness: Completeness;
   readonly deeper: AttestationDepth | undefined;
@@ -57,6 +59,11 @@ export class SubjectView {
   /** The subject's registrations, the default first. */
   get registrations(): readonly Registration[] {
     return this.#current().registrations;
+  }
+
+  /** Whether nothing is known yet of the subject's container, of which there may be more then. */
+  get awaitsContainer(): boolean {
+    return this.#current().awaitsContainer;
   }
 
   /** Those of them whose SVID is here, in the same order. */
@@ -125,13 +132,19 @@ export class SubjectView {
     return this.#look;
   }
 
+  #share(): ContainerShare {
+    const { registrations: all } = this.#sources;
+    const { subject } = this;
+    if (subject.kind === 'pod') return shareOf(all.forPod(subject.uid), subject.container);
+    return { given: matching(all.processes, subject.facts), awaited: false };
+  }
+
   #lookUp(): Look {
     const { x509, registrations: all } = this.#sources;
     const { subject } = this;
-    const registrations =
-      subject.kind === 'pod' ? all.forPod(subject.uid) : matching(all.processes, subject.facts);
+    const { given: registrations, awaited } = this.#share();
     const identities: Identity[] = [];
-    let coming = 0;
+    let coming = awaited ? 1 : 0;
     let until = Infinity;
     for (const registration of registrations) {
       const svid = x509.svid(registration.id);
@@ -142,6 +155,7 @@ export class SubjectView {
     }
     return {
       registrations,
+      awaitsContainer: awaited,
       identities,
       completeness: completeness(registrations.length, identities.length, coming),
       deeper: subject.kind === 'process' ? deeperLook(all.processes, subject) : undefined,
@@ -161,6 +175,8 @@ function completeness(registered: number, here: number, coming: number): Complet
 export class Views {
   readonly #sources: ViewSources;
   readonly #views = new Map<string, { readonly view: SubjectView; users: number }>();
+  /** By UID: each of a pod's containers has a view of its own, and so has its socket. */
+  readonly #ofPods = new Map<string, Set<SubjectView>>();
   readonly #pokes = new PokeQueue();
 
   constructor(sources: ViewSources) {
@@ -173,6 +189,10 @@ export class Views {
     if (used === undefined) {
       used = { view: new SubjectView(subject, this.#sources), users: 0 };
       this.#views.set(subject.key, used);
+      if (subject.kind === 'pod') {
+        const ofPod = this.#ofPods.get(subject.uid) ?? new Set();
+        this.#ofPods.set(subject.uid, ofPod.add(used.view));
+      }
     }
     used.users++;
     used.view.waiters.add(waiter);
@@ -185,7 +205,12 @@ export class Views {
     const used = this.#views.get(view.subject.key);
     if (used?.view !== view) return;
     used.users--;
-    if (used.users === 0) this.#views.delete(view.subject.key);
+    if (used.users > 0) return;
+    this.#views.delete(view.subject.key);
+    if (view.subject.kind !== 'pod') return;
+    const ofPod = this.#ofPods.get(view.subject.uid);
+    ofPod?.delete(view);
+    if (ofPod?.size === 0) this.#ofPods.delete(view.subject.uid);
   }
 
   /** Whether somebody is connected that this registration is for. */
@@ -208,10 +233,7 @@ export class Views {
   }
 
   #of({ subject }: Registration): readonly SubjectView[] {
-    if (subject.kind === 'pod') {
-      const used = this.#views.get(`pod/${subject.uid}`);
-      return used === undefined ? [] : [used.view];
-    }
+    if (subject.kind === 'pod') return [...(this.#ofPods.get(uidOnNode(subject)) ?? [])];
     return [...this.#views.values()]
       .map(({ view }) => view)
       .filter((view) => view.subject.kind === 'process');

@@ -150,7 +150,9 @@ async function fetchJwt(
 ): Promise<JWTSVIDResponse> {
   const wanted = (view: SubjectView): readonly Registration[] =>
     view.registrations.filter(({ spiffeId }) => asked.spiffeId === '' || spiffeId.uri === asked.spiffeId);
-  await session.until(isKnown);
+  await session.until(
+    (view) => isKnown(view) && (asked.spiffeId === '' || wanted(view).length > 0 || !view.awaitsContainer),
+  );
   const found = wanted(session.view);
   if (found.length === 0) {
     const own = session.view.registrations.map(({ spiffeId }) => spiffeId.uri);

@@ -1,4 +1,5 @@
 import type { KeyType } from '../identity/pki/keys.js';
+import { svidRevision } from '../identity/registration/containers.js';
 import type { Registration } from '../identity/registration/registration.js';
 import { Backoff } from '../lib/backoff.js';
 import type { Clock, Timer } from '../lib/clock.js';
@@ -108,7 +109,10 @@ export class X509Keeper {
     } else {
       const { svid } = entry;
       const renamed = !sameNames(entry.registration, registration);
+      const isSigned = svid !== undefined && svidRevision(entry.registration) === svidRevision(registration);
       entry.registration = registration;
+      // Containers came and went: its SVID says nothing of them.
+      if (isSigned) return;
       this.#setFailure(entry, undefined);
       // A name that is no longer right must not be shown for another moment; anything else may serve till the new one
       // is there.
@@ -342,7 +346,7 @@ export class X509Keeper {
     if (result.ok) this.#options.onSigned?.(result);
     const spiffeId = entry.registration.spiffeId.uri;
     // An answer to a question that was asked before the registration changed; the queue asks again.
-    const outdated = entry.registration.revision !== asked.revision;
+    const outdated = svidRevision(entry.registration) !== svidRevision(asked);
     if (outdated && !sameNames(entry.registration, asked)) {
       this.#queue.done(asked.id);
       return;

@@ -25,17 +25,8 @@ import type {
   WorkloadIdentitySpec,
 } from './identity.js';
 import type { CelRule, Fields, Schema } from './schema.js';
-import {
-  atLeastOneOf,
-  exactlyOneOf,
-  flag,
-  integer,
-  list,
-  objectSchema,
-  oneOf,
-  optional,
-  text,
-} from './schema.js';
+import { atLeastOneOf, exactlyOneOf, flag, list, objectSchema, oneOf, optional, text } from './schema.js';
+import { containerSelector, processSelector } from './workload-selector-schema.js';
 import { tokenIssuer } from './token-issuer-schema.js';
 
 /* TrustDomain, WorkloadIdentity, ClusterWorkloadIdentity and FederatedTrustDomain. */
@@ -261,6 +252,7 @@ const identityFields: Fields<IdentityTemplate> = {
   audiences: optional(
     names('Audiences of JWT-SVIDs that may be asked for; any unless said.', line('An audience.', 512)),
   ),
+  containerSelector: optional(containerSelector),
   requirements: optional(requirements),
   secrets: optional(
     list(
@@ -290,32 +282,6 @@ export const workloadIdentitySpec = objectSchema<WorkloadIdentitySpec>(
   },
 );
 
-const processSelector = objectSchema<NonNullable<ClusterWorkloadIdentitySpec['processSelector']>>(
-  'Processes outside Kubernetes, by what the kernel says of them; every field that is written must hold.',
-  {
-    uid: optional(integer('User id.', { minimum: 0, maximum: 4_294_967_294 })),
-    gid: optional(integer('Group id.', { minimum: 0, maximum: 4_294_967_294 })),
-    supplementaryGid: optional(
-      integer('One of its further group ids.', { minimum: 0, maximum: 4_294_967_294 }),
-    ),
-    path: optional(
-      text('Absolute path of the executable.', {
-        maxLength: 4096,
-        pattern: '^/[^\\x00]*$',
-        form: 'write an absolute path',
-      }),
-    ),
-    sha256: optional(
-      text('SHA-256 of the executable in lower-case hex.', {
-        maxLength: 64,
-        pattern: '^[0-9a-f]{64}$',
-        form: 'write 64 hex digits in lower case, as sha256sum prints them',
-      }),
-    ),
-  },
-  { rules: [atLeastOneOf(['uid', 'gid', 'supplementaryGid', 'path', 'sha256'])] },
-);
-
 export const clusterWorkloadIdentitySpec = objectSchema<ClusterWorkloadIdentitySpec>(
   'Which pods of the cluster, or which processes outside it, get which SPIFFE ID.',
   {
@@ -323,13 +289,19 @@ export const clusterWorkloadIdentitySpec = objectSchema<ClusterWorkloadIdentityS
     podSelector: optional(labelSelector('Which pods, by label; every one unless said.')),
     serviceAccountNames: optional(serviceAccountNames),
     fallback: optional(flag('Only for pods that no other identity selects.', { default: false })),
+    staticPods: optional(
+      flag(
+        'Static pods, and no others: those that a node runs from its own files. Given on the shared socket of the node alone.',
+        { default: false },
+      ),
+    ),
     processSelector: optional(processSelector),
     ...identityFields,
   },
   {
     rules: [
       {
-        rule: '!has(self.processSelector) || !(has(self.namespaceSelector) || has(self.podSelector) || has(self.serviceAccountNames) || (has(self.fallback) && self.fallback))',
+        rule: '!has(self.processSelector) || !(has(self.namespaceSelector) || has(self.podSelector) || has(self.containerSelector) || has(self.serviceAccountNames) || (has(self.fallback) && self.fallback) || (has(self.staticPods) && self.staticPods))',
         message: 'processSelector is for processes outside Kubernetes and goes with no selector of pods',
         fix: 'write two ClusterWorkloadIdentities',
       },
@@ -337,6 +309,11 @@ export const clusterWorkloadIdentitySpec = objectSchema<ClusterWorkloadIdentityS
         rule: '!has(self.processSelector) || has(self.spiffeIDTemplate)',
         message: 'a process has no namespace or service account to make a SPIFFE ID of',
         fix: 'write spiffeIDTemplate, such as "/host/backup"',
+      },
+      {
+        rule: '!has(self.staticPods) || !self.staticPods || (has(self.spiffeIDTemplate) && !has(self.serviceAccountNames))',
+        message: 'a static pod has no service account to be selected by or to make a SPIFFE ID of',
+        fix: 'write spiffeIDTemplate, such as "/node/{{ .NodeName }}/etcd", and no serviceAccountNames',
       },
     ],
   },

@@ -3,7 +3,7 @@ import { checkSpiffePath, parseSpiffeId } from '../identity/spiffe/id.js';
 import { parseTemplate, templateProblems } from '../identity/spiffe/template.js';
 import { durationProblems } from './duration-bounds.js';
 import type { ClusterWorkloadIdentitySpec, IdentityTemplate, WorkloadIdentitySpec } from './identity.js';
-import { error, quote } from './names.js';
+import { error, quote, warning } from './names.js';
 import type { FieldPath, Problem } from './problem.js';
 import { selectorProblems } from './selector-semantics.js';
 
@@ -34,6 +34,7 @@ export function clusterIdentityProblems(spec: ClusterWorkloadIdentitySpec): Prob
     ...sharedProblems(spec),
   ];
   if (spec.processSelector !== undefined) problems.push(...podFieldProblems(spec));
+  if (spec.staticPods === true) problems.push(...staticPodProblems(spec));
   return problems;
 }
 
@@ -120,6 +121,18 @@ function dnsProblems(template: string, index: number): Problem[] {
   if (wrong.length > 0) return wrong.map((message) => error(path, message));
   const problem = dnsNameProblem(sample(template));
   return problem === undefined ? [] : [error(path, problem)];
+}
+
+/** Whoever is root on a node makes static pods there with any name, namespace and label. */
+function staticPodProblems({ spiffeIDTemplate }: ClusterWorkloadIdentitySpec): Problem[] {
+  if (spiffeIDTemplate === undefined || /\.(?:PodSpec\.)?NodeName\b/.test(spiffeIDTemplate)) return [];
+  return [
+    warning(
+      ID_FIELD,
+      'every node can have this SPIFFE ID: it alone says which static pods it runs, with any name, namespace and label',
+      'write {{ .NodeName }} into it, so that a node has IDs of its own alone',
+    ),
+  ];
 }
 
 /** A process has no pod whose fields a template could take. */

@@ -120,6 +120,15 @@ export interface IdentityTemplate {
   readonly federatesWith?: readonly string[];
   /** Audiences of JWT-SVIDs that may be asked for; any unless said. */
   readonly audiences?: readonly string[];
+  /**
+   * Which containers of the pods that are selected; whole pods unless said. Every field that is written must hold. Such an
+   * identity is given on the shared socket of a node alone, where the kernel tells containers apart.
+   */
+  readonly containerSelector?: {
+    readonly names?: readonly string[];
+    /** `sha256:<hex>`, of the image that the container runs, as `imageID` of its status says. */
+    readonly imageDigests?: readonly string[];
+  };
   /** What a pod must be like to get this identity. */
   readonly requirements?: IdentityRequirements;
   /** Secrets delivered to whoever holds the identity. */
@@ -150,6 +159,8 @@ export interface ClusterWorkloadIdentitySpec extends IdentityTemplate {
   readonly serviceAccountNames?: readonly string[];
   /** Only for pods that no other identity selects. */
   readonly fallback?: boolean;
+  /** Selects static pods, and no others; given on the shared socket of their node alone. */
+  readonly staticPods?: boolean;
   /** Processes outside Kubernetes; excludes the selectors above. */
   readonly processSelector?: {
     readonly uid?: number;

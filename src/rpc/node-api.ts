@@ -47,7 +47,14 @@ export interface RevocationMark {
 
 /** Whose missing identity is to be explained. */
 export type ExplainSubject =
-  { readonly kind: 'pod'; readonly uid: string } | { readonly kind: 'process'; readonly facts: ProcessFacts };
+  | {
+      readonly kind: 'pod';
+      /** As the node has it. */
+      readonly uid: string;
+      /** ID of the container that asked, where that is known. */
+      readonly container?: string;
+    }
+  | { readonly kind: 'process'; readonly facts: ProcessFacts };
 
 /** The most requests in one batch. */
 export const MAX_SIGN_BATCH = 500;

@@ -80,11 +80,13 @@ function judge(outcome: IdentityOutcome): Pick<Condition, 'status' | 'reason' | 
       reason: 'Registered',
       message: 'processes that match get the identity on every node',
     };
+  const socket =
+    outcome.sharedSocketOnly === true ? '; it is given on the shared socket of their nodes alone' : '';
   const waiting = pending === 0 ? '' : `; ${pending} wait for a node`;
   return {
     status: 'True',
     reason: 'Registered',
-    message: `${registrations} of ${podsSelected} selected pods have the identity${waiting}`,
+    message: `${registrations} of ${podsSelected} selected pods have the identity${waiting}${socket}`,
   };
 }
 

@@ -86,7 +86,7 @@ export function createNodeApi(options: NodeApiOptions): NodeApi {
     explain: (subject) =>
       Promise.resolve(
         subject.kind === 'pod'
-          ? registrations.explainPod(subject.uid, nodeName)
+          ? registrations.explainPod(subject.uid, nodeName, subject.container)
           : registrations.explainProcess(subject.facts),
       ),
   };

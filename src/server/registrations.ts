@@ -27,7 +27,7 @@ export interface RegistrationView {
   forNode(nodeName: string): readonly Registration[];
   /** Calls `onChange` once per batch of store changes that touches the node. Returns what ends the watch. */
   watch(nodeName: string, onChange: (change: NodeChange) => void): () => void;
-  explainPod(uid: string, nodeName?: string): string;
+  explainPod(uid: string, nodeName?: string, container?: string): string;
   explainProcess(facts: ProcessFacts): string;
 }
 
@@ -121,8 +121,8 @@ class Feed implements RegistrationView {
     return this.#index.forNode(nodeName);
   }
 
-  explainPod(uid: string, nodeName?: string): string {
-    return this.#index.explainPod(uid, nodeName);
+  explainPod(uid: string, nodeName?: string, container?: string): string {
+    return this.#index.explainPod(uid, nodeName, container);
   }
 
   explainProcess(facts: ProcessFacts): string {

@@ -1,3 +1,4 @@
+import { containerIdOf, containerMisses, shortContainerId } from './containers.js';
 import { labelSelectorMatches } from '../../resources/selector.js';
 import type { LabelSelector, LabelSelectorRequirement } from '../../resources/meta.js';
 import { type Grant, isRegistration, type ReadyIdentity } from './grants.js';
@@ -39,6 +40,34 @@ export function explainPod<Identity extends ReadyIdentity>(
   );
 }
 
+/**
+ * Why a caller in this container gets none of what its pod has; undefined when the pod has nothing, or something for all of
+ * it. Without a container: why whoever cannot be seen to be in one does not.
+ */
+export function explainContainer<Identity extends ReadyIdentity>(
+  pod: PodFacts,
+  grants: readonly Grant<Identity>[],
+  container: string | undefined,
+): string | undefined {
+  const given = grants.filter(({ result }) => isRegistration(result));
+  if (given.length === 0) return undefined;
+  if (given.some(({ result }) => isRegistration(result) && result.containers === undefined)) return undefined;
+  const titles = given.map(({ identity }) => identityTitle(identity.rules.ref)).join(' and ');
+  const name = `pod ${pod.namespace}/${pod.name}`;
+  if (container === undefined)
+    return bounded(
+      `${titles} is for containers of ${name} by themselves; it is given on the shared socket of the node alone, where the kernel tells containers apart`,
+    );
+  const id = shortContainerId(container);
+  const facts = pod.containers?.find((one) => containerIdOf(one) === id);
+  if (facts === undefined) return bounded(`the status of ${name} does not tell of this container yet`);
+  const misses = given.map(({ identity: { rules } }) => {
+    const missed = rules.containers === undefined ? [] : containerMisses(rules.containers, facts);
+    return `${identityTitle(rules.ref)} (${missed.length === 0 ? 'selects it now' : missed.join(', ')})`;
+  });
+  return bounded(`no identity selects container ${facts.name} of ${name}: ${misses.join('; ')}`);
+}
+
 /** Why a process has no identity: the nearest process selectors and what they missed. */
 export function explainProcess(facts: ProcessFacts, identities: Iterable<ReadyIdentity>): string {
   const name = `process (uid ${facts.uid}, gid ${facts.gid}, path ${facts.path ?? 'not known'})`;
@@ -77,6 +106,10 @@ function podMisses<Identity extends ReadyIdentity>(
   // Its selectors say nothing then.
   if (identity.problem?.reason === 'SelectorInvalid') return [identity.problem.message];
   const misses: string[] = [];
+  if (identity.rules.staticPods !== (pod.staticUid !== undefined))
+    misses.push(
+      identity.rules.staticPods ? 'it is for static pods' : 'it is not for static pods, as this is one',
+    );
   if (!selectsNamespace(identity))
     misses.push(`namespace ${pod.namespace} does not match its namespaceSelector`);
   if (serviceAccounts?.has(pod.serviceAccount) === false)

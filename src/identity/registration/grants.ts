@@ -4,6 +4,7 @@ import type { Namer } from './names.js';
 import { digest } from './digest.js';
 import { type Failure, failure, identityTitle } from './outcome.js';
 import type { IdentityRef, PodFacts, Registration, RegistrationSubject } from './registration.js';
+import { containerFailure, ofContainers } from './containers.js';
 import { requirementFailure } from './requirements.js';
 
 /** An identity made ready to be given to many subjects. */
@@ -23,6 +24,11 @@ export interface Grant<Identity extends ReadyIdentity = ReadyIdentity> {
 export const POD_NOT_BOUND: Failure = Object.freeze({
   reason: 'PodNotBound',
   message: 'the pod is not bound to a node yet',
+});
+
+const STATIC_POD_UNCLEAR: Failure = Object.freeze({
+  reason: 'StaticPodUnclear',
+  message: 'its annotations do not say under which UID its node runs it, as those of a mirror pod do',
 });
 
 const NOTHING: readonly never[] = Object.freeze([]);
@@ -63,7 +69,8 @@ export function grantPod<Identity extends ReadyIdentity>(
   const data: TemplateData = {
     trustDomain,
     namespace: pod.namespace,
-    serviceAccount: pod.serviceAccount,
+    // A static pod has none, whatever its mirror says.
+    ...(pod.staticUid === undefined ? { serviceAccount: pod.serviceAccount } : {}),
     podName: pod.name,
     podUid: pod.uid,
     nodeName: pod.nodeName,
@@ -89,8 +96,16 @@ function grantOne(
   if (pod.nodeName === '') return POD_NOT_BOUND;
   const unmet = requirementFailure(identity.rules.requirements, pod);
   if (unmet !== undefined) return unmet;
+  const { containers, staticPods } = identity.rules;
+  if (pod.staticUid === '') return STATIC_POD_UNCLEAR;
+  const noContainer = containerFailure(containers, pod);
+  if (noContainer !== undefined) return noContainer;
   const registration = register(identity, subject, pod.nodeName, data);
-  return isRegistration(registration) ? (collision(registration, given) ?? registration) : registration;
+  if (!isRegistration(registration)) return registration;
+  const refused = collision(registration, given);
+  if (refused !== undefined) return refused;
+  // The annotations of a mirror are anybody's to write, and its status is the node's: that has to name the container.
+  return containers === undefined && !staticPods ? registration : ofContainers(registration, containers, pod);
 }
 
 /** The registration of a subject by an identity that has no problem, before it meets others. */

@@ -12,7 +12,7 @@ import { parseTrustDomain } from '../spiffe/id.js';
 import { parseTemplate, type Template } from '../spiffe/template.js';
 import { type Failure, failure } from './outcome.js';
 import { processSelectorProblem } from './process.js';
-import type { IdentityRef, ProcessSelector } from './registration.js';
+import type { ContainerSelector, IdentityRef, ProcessSelector } from './registration.js';
 
 /** An identity resource of either kind. */
 export type IdentityResource = WorkloadIdentity | ClusterWorkloadIdentity;
@@ -41,6 +41,10 @@ export interface IdentityRules {
   readonly podSelector: LabelSelector | undefined;
   readonly serviceAccounts: ReadonlySet<string> | undefined;
   readonly fallback: boolean;
+  /** Which containers of the pods that are selected; unset for the pods as a whole. */
+  readonly containers: ContainerSelector | undefined;
+  /** It selects static pods, and no others. */
+  readonly staticPods: boolean;
   readonly requirements: IdentityRequirements | undefined;
   readonly idTemplate: Template;
   readonly dnsTemplates: readonly Template[];
@@ -101,6 +105,8 @@ export function readIdentity(identity: IdentityResource, bounds: IdentityBounds)
         : new Set(list(spec.serviceAccountNames, 'serviceAccountNames')),
     ),
     fallback: cluster?.fallback === true,
+    containers: attempt(NO_CONTAINER, () => containers(spec.containerSelector)),
+    staticPods: cluster?.staticPods === true,
     requirements: attempt(spec.requirements, () => {
       list(spec.requirements?.allowedImages, 'requirements.allowedImages');
       return spec.requirements;
@@ -121,6 +127,7 @@ export function readIdentity(identity: IdentityResource, bounds: IdentityBounds)
     audiences: attempt<readonly string[]>(NONE, () => audiences(spec.audiences)),
   };
   if (cluster?.processSelector !== undefined) attempt(undefined, () => checkProcess(cluster));
+  if (cluster?.staticPods === true) attempt(undefined, () => checkStatic(cluster));
   return { ...rules, problem };
 }
 
@@ -131,6 +138,27 @@ const NOTHING: LabelSelector = {
     { key: 'signet.dev/nothing', operator: 'DoesNotExist' },
   ],
 };
+
+/** Selects no container of any pod. */
+const NO_CONTAINER: ContainerSelector = { names: [] };
+
+function containers(value: ContainerSelector | undefined): ContainerSelector | undefined {
+  if (value === undefined) return undefined;
+  if (value.names === undefined && value.imageDigests === undefined)
+    throw new Invalid(
+      'ContainerSelectorInvalid',
+      'spec.containerSelector sets no field, so it would select every container; set names or imageDigests',
+    );
+  list(value.names, 'containerSelector.names');
+  list(value.imageDigests, 'containerSelector.imageDigests').forEach((digest, at) => {
+    if (!/^sha256:[0-9a-f]{64}$/.test(digest))
+      throw new Invalid(
+        'ContainerSelectorInvalid',
+        `spec.containerSelector.imageDigests[${at}] must be "sha256:" and 64 hexadecimal digits in lower case`,
+      );
+  });
+  return value;
+}
 
 function selector(value: LabelSelector | undefined, field: string): LabelSelector | undefined {
   if (value === undefined) return undefined;
@@ -233,7 +261,8 @@ function checkProcess(spec: ClusterWorkloadIdentity['spec']): undefined {
   const problem =
     spec.processSelector === undefined ? undefined : processSelectorProblem(spec.processSelector);
   if (problem !== undefined) throw new Invalid('ProcessSelectorInvalid', problem);
-  for (const field of ['namespaceSelector', 'podSelector', 'serviceAccountNames', 'fallback'] as const) {
+  const ofPods = ['namespaceSelector', 'podSelector', 'containerSelector', 'serviceAccountNames'] as const;
+  for (const field of [...ofPods, 'fallback', 'staticPods'] as const) {
     if (spec[field] !== undefined && spec[field] !== false) {
       throw new Invalid(
         'ProcessSelectorInvalid',
@@ -252,4 +281,17 @@ function checkProcess(spec: ClusterWorkloadIdentity['spec']): undefined {
       'spec.spiffeIDTemplate is needed with spec.processSelector: a process has no namespace or service account',
     );
   }
+}
+
+function checkStatic(spec: ClusterWorkloadIdentity['spec']): undefined {
+  if (spec.serviceAccountNames !== undefined)
+    throw new Invalid(
+      'StaticPodsInvalid',
+      'spec.serviceAccountNames selects nothing with spec.staticPods: a static pod has no service account',
+    );
+  if (spec.spiffeIDTemplate === undefined)
+    throw new Invalid(
+      'TemplateRequired',
+      'spec.spiffeIDTemplate is needed with spec.staticPods: a static pod has no service account',
+    );
 }

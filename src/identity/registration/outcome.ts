@@ -29,6 +29,8 @@ export interface IdentityOutcome {
   readonly generation: number;
   /** What is wrong with the identity itself; no pod gets anything from it then. */
   readonly problem?: Failure;
+  /** It is for single containers, or for static pods: nothing but the shared socket of a node tells them. */
+  readonly sharedSocketOnly?: true;
   readonly podsSelected: number;
   readonly registrations: number;
   /** Selected pods that no node holds yet. */

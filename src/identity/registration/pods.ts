@@ -87,8 +87,8 @@ export class PodTable<Identity extends ReadyIdentity> {
   }
 }
 
-function subjectOf({ namespace, name, uid }: PodFacts): RegistrationSubject {
-  return { kind: 'pod', namespace, name, uid };
+function subjectOf({ namespace, name, uid, staticUid }: PodFacts): RegistrationSubject {
+  return { kind: 'pod', namespace, name, uid, ...(staticUid === undefined ? {} : { staticUid }) };
 }
 
 function add<T>(map: Map<string, Set<T>>, key: string, value: T): void {

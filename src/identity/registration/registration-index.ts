@@ -3,7 +3,7 @@ import type { KeyTypeName } from '../../resources/identity.js';
 import type { LabelSelector } from '../../resources/meta.js';
 import { parseTrustDomain } from '../spiffe/id.js';
 import { Candidates } from './candidates.js';
-import { explainPod, explainProcess } from './explain.js';
+import { explainContainer, explainPod, explainProcess } from './explain.js';
 import {
   compareIdentities,
   type Grant,
@@ -61,8 +61,11 @@ export interface RegistrationIndex {
   forPod(uid: string): readonly Registration[];
   /** What became of an identity; at most `maxFailures` (50 unless said) failures are listed. */
   outcome(ref: IdentityRef, maxFailures?: number): IdentityOutcome | undefined;
-  /** Why this pod has no identity, for a person; at most 1 KiB. With a node: only if the pod is on it. */
-  explainPod(uid: string, nodeName?: string): string;
+  /**
+   * Why this pod, or this container of it, has no identity, for a person; at most 1 KiB. With a node: only if the pod is on it,
+   * and a static pod is found by the UID that it has there.
+   */
+  explainPod(uid: string, nodeName?: string, container?: string): string;
   /** Why this process has no identity, for a person; at most 1 KiB. */
   explainProcess(facts: ProcessFacts): string;
 }
@@ -191,6 +194,7 @@ class Index implements RegistrationIndex {
       ref: entry.rules.ref,
       generation: entry.rules.generation,
       ...(problem === undefined ? {} : { problem }),
+      ...(entry.rules.containers === undefined && !entry.rules.staticPods ? {} : { sharedSocketOnly: true }),
       podsSelected: entry.selected,
       registrations: process !== undefined && isRegistration(process) ? 1 : entry.registrations,
       pending: entry.pending,
@@ -199,15 +203,22 @@ class Index implements RegistrationIndex {
     };
   }
 
-  explainPod(uid: string, nodeName?: string): string {
-    const pod = this.#pods.get(uid);
+  explainPod(uid: string, nodeName?: string, container?: string): string {
+    const pod = this.#pods.get(uid) ?? (nodeName === undefined ? undefined : this.#staticPod(uid, nodeName));
     // An agent learns nothing of another node's pods.
     if (pod === undefined || (nodeName !== undefined && pod.facts.nodeName !== nodeName))
       return explainPod(undefined, [], [], () => false);
     const { namespace } = pod.facts;
+    const ofContainer = explainContainer(pod.facts, pod.grants, container);
+    if (ofContainer !== undefined) return ofContainer;
     return explainPod(pod.facts, pod.grants, this.#identitiesOf(namespace), (identity) =>
       this.#selectsNamespace(identity, namespace),
     );
+  }
+
+  #staticPod(uid: string, nodeName: string): Pod | undefined {
+    for (const pod of this.#pods.onNode(nodeName)) if (pod.facts.staticUid === uid) return pod;
+    return undefined;
   }
 
   explainProcess(facts: ProcessFacts): string {
@@ -337,8 +348,10 @@ class Index implements RegistrationIndex {
   }
 
   #selects(entry: IdentityEntry, pod: PodFacts): boolean {
-    const { serviceAccounts, podSelector } = entry.rules;
+    const { serviceAccounts, podSelector, staticPods } = entry.rules;
     return (
+      // A node may make mirror pods in any namespace, with any label: they get only what is meant for them.
+      staticPods === (pod.staticUid !== undefined) &&
       (serviceAccounts === undefined || serviceAccounts.has(pod.serviceAccount)) &&
       this.#selectsNamespace(entry, pod.namespace) &&
       selectsLabels(podSelector, pod.labels)

@@ -15,6 +15,31 @@ export interface PodFacts {
   readonly images: readonly string[];
   readonly privileged: boolean;
   readonly ip?: string;
+  /** Names of all its containers; unset where nobody has said. */
+  readonly containerNames?: readonly string[];
+  /** Those that were started, as its node says. */
+  readonly containers?: readonly ContainerFacts[];
+  /**
+   * Set for a static pod, of which the API server has but a mirror: the UID by which its node knows it, empty when that cannot
+   * be told.
+   */
+  readonly staticUid?: string;
+}
+
+/** A container that was started: what the kubelet writes of it into the status of its pod. */
+export interface ContainerFacts {
+  readonly name: string;
+  /** Runtime and ID: `containerd://<64 hex digits>`; or the first 32 of these digits. */
+  readonly containerID: string;
+  /** What it runs, with the digest at the end: `docker.io/library/nginx@sha256:<64 hex digits>`. */
+  readonly imageID?: string;
+}
+
+/** Selects containers of a pod; every field that is set must match. */
+export interface ContainerSelector {
+  readonly names?: readonly string[];
+  /** `sha256:<64 hex digits>`. */
+  readonly imageDigests?: readonly string[];
 }
 
 /** Selects processes outside Kubernetes; every field that is set must match the kernel's facts. */
@@ -39,10 +64,25 @@ export interface ProcessFacts {
   readonly sha256?: string;
 }
 
+/** A pod that a registration is for. */
+export interface PodRegistrationSubject {
+  readonly kind: 'pod';
+  readonly namespace: string;
+  readonly name: string;
+  readonly uid: string;
+  /** The UID by which its node knows a static pod. */
+  readonly staticUid?: string;
+}
+
+/** Which of a pod's containers a registration is for: the first 32 digits of IDs, in order. What is in neither is not known yet. */
+export interface RegistrationContainers {
+  readonly ids: readonly string[];
+  readonly others: readonly string[];
+}
+
 /** Who a registration is for. */
 export type RegistrationSubject =
-  | { readonly kind: 'pod'; readonly namespace: string; readonly name: string; readonly uid: string }
-  | { readonly kind: 'process'; readonly selector: ProcessSelector };
+  PodRegistrationSubject | { readonly kind: 'process'; readonly selector: ProcessSelector };
 
 /** Where a registration comes from: the resource that asked for it. */
 export interface IdentityRef {
@@ -72,6 +112,8 @@ export interface Registration {
   /** JWT audiences that may be asked for; empty = any. */
   readonly audiences: readonly string[];
   readonly identity: IdentityRef;
+  /** Unset: for the whole pod. Otherwise only a caller that is seen to be in one of these containers gets it. */
+  readonly containers?: RegistrationContainers;
   /**
    * Changes whenever any field above changes, but for those that an ID's pod cannot change while it lives (its name and
    * node): an agent takes a registration anew, and re-signs, when it differs. The same on every replica.

@@ -29,13 +29,16 @@ const bytes = fc.uint8Array({ maxLength: 50 });
 /** Fields are left out at random, never undefined. */
 const optional = { requiredKeys: [] };
 const subject = fc.oneof(
-  fc.record({ kind: fc.constant('pod' as const), namespace: text, name: text, uid: text }),
+  fc.record(
+    { kind: fc.constant('pod' as const), namespace: text, name: text, uid: text, staticUid: text },
+    { requiredKeys: ['kind', 'namespace', 'name', 'uid'] },
+  ),
   fc.record({
     kind: fc.constant('process' as const),
     selector: fc.record({ uid: id, gid: id, supplementaryGid: id, path: text, sha256: text }, optional),
   }),
 );
-const registrations: fc.Arbitrary<Registration> = fc.record({
+const wholePods: fc.Arbitrary<Registration> = fc.record({
   ...{ id: text, subject, nodeName: text, hint: text, revision: text },
   spiffeId: fc
     .array(fc.stringMatching(/^[a-zA-Z0-9_-]{1,8}$/), { minLength: 1, maxLength: 4 })
@@ -47,6 +50,10 @@ const registrations: fc.Arbitrary<Registration> = fc.record({
     ...{ namespace: text, name: text },
   }),
 });
+const containers = fc.record({ ids: strings, others: strings });
+const registrations: fc.Arbitrary<Registration> = fc
+  .tuple(wholePods, fc.option(containers, { nil: undefined }))
+  .map(([one, only]) => (only === undefined ? one : { ...one, containers: only }));
 const refusal = fc.record({
   ...{ ok: fc.constant(false as const), code: text, message: text, retryable: fc.boolean() },
 });

@@ -17,12 +17,18 @@ const KEY_TYPES = ['ec-p256', 'ec-p384', 'rsa-2048', 'rsa-4096', 'ed25519'] as c
 
 /** A registration as it goes to an agent. */
 export function registrationMessage(registration: Registration): Message {
-  const { subject, spiffeId, dnsNames, federatesWith, audiences, identity } = registration;
+  const { subject, spiffeId, dnsNames, federatesWith, audiences, identity, containers } = registration;
   return {
     id: registration.id,
     subject:
       subject.kind === 'pod'
-        ? { $case: 'pod', value: { namespace: subject.namespace, name: subject.name, uid: subject.uid } }
+        ? {
+            $case: 'pod',
+            value: {
+              ...{ namespace: subject.namespace, name: subject.name, uid: subject.uid },
+              staticUid: subject.staticUid,
+            },
+          }
         : { $case: 'process', value: { ...subject.selector } },
     nodeName: registration.nodeName,
     spiffeId: spiffeId.uri,
@@ -35,6 +41,8 @@ export function registrationMessage(registration: Registration): Message {
     audiences: [...audiences],
     identity: { ...identity },
     revision: registration.revision,
+    containers:
+      containers === undefined ? undefined : { ids: [...containers.ids], others: [...containers.others] },
   };
 }
 
@@ -58,6 +66,7 @@ export function registrationFrom(message: Message): Registration {
     audiences: message.audiences,
     identity: identityFrom(message),
     revision: message.revision,
+    ...(message.containers === undefined ? {} : { containers: message.containers }),
   };
 }
 
@@ -69,8 +78,10 @@ function keyTypeFrom({ keyType }: Message): Pick<Registration, 'keyType'> {
 
 function subjectFrom({ id, subject }: Message): RegistrationSubject {
   switch (subject?.$case) {
-    case 'pod':
-      return { kind: 'pod', ...subject.value };
+    case 'pod': {
+      const { staticUid, ...pod } = subject.value;
+      return { kind: 'pod', ...pod, ...(staticUid === undefined ? {} : { staticUid }) };
+    }
     case 'process':
       return { kind: 'process', selector: selectorFrom(subject.value) };
     case undefined:

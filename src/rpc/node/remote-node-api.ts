@@ -74,7 +74,8 @@ export function createRemoteNodeApi(
       return results.map(jwtResultFrom);
     },
     async explain(subject, signal) {
-      const request = { subject: subjectMessage(subject) };
+      const container = subject.kind === 'pod' ? subject.container : undefined;
+      const request = { subject: subjectMessage(subject), container };
       return (await client().explain(request, optionsOf(SHORT_DEADLINE_MS, signal))).text;
     },
     async acknowledge(revocations, signal) {
@@ -106,10 +107,11 @@ async function* syncUpdates(
   signal: AbortSignal,
 ): AsyncIterable<SyncUpdate> {
   const named = held.size <= MOST_HELD ? [...held.values()] : [];
+  const request = { held: named.map((one) => heldMessage(one, svidOf)), knowsContainers: true };
   let isFirst = true;
   let upserts: Registration[] = [];
   let removed: string[] = [];
-  for await (const part of client.sync({ held: named.map((one) => heldMessage(one, svidOf)) }, { signal })) {
+  for await (const part of client.sync(request, { signal })) {
     upserts.push(...part.upserts.map(registrationFrom));
     removed.push(...part.removed);
     if (upserts.length + removed.length > MOST_IN_UPDATE)

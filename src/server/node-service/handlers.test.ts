@@ -227,6 +227,33 @@ describe('an agent', () => {
     );
   });
 
+  it('is not sent what is for single containers by an agent that does not know them', async () => {
+    const containerSelector = { names: ['app'] };
+    w.store.put(
+      aWorkloadIdentity('one', { containerSelector }),
+      aPodObject('a', { containers: [{ name: 'app', image: 'x' }] }),
+    );
+    const agent = await agentOf('node-1');
+    const seen = { old: [] as SyncUpdate[], present: [] as SyncUpdate[] };
+    const stop = new AbortController();
+    const follow = async (into: SyncUpdate[], knowsContainers: boolean | undefined): Promise<void> => {
+      const updates = agent.sync({ held: [], knowsContainers }, { signal: stop.signal });
+      for await (const update of updates) into.push(update);
+    };
+    const reading = [follow(seen.old, undefined), follow(seen.present, true)];
+    await until('the first updates', () => seen.old.length === 1 && seen.present.length === 1);
+    expect(seen.present[0]?.upserts.map(({ id }) => id)).toEqual(['uid-a/shop/one']);
+    expect(seen.old[0]?.upserts).toEqual([]);
+    w.store.put(aWorkloadIdentity('one'));
+    await until('it is for the whole pod', () => seen.old.length === 2);
+    expect(seen.old[1]?.upserts.map(({ id }) => id)).toEqual(['uid-a/shop/one']);
+    w.store.put(aWorkloadIdentity('one', { containerSelector }));
+    await until('it is not any more', () => seen.old.length === 3);
+    expect(seen.old[2]).toMatchObject({ upserts: [], removed: ['uid-a/shop/one'] });
+    stop.abort();
+    await Promise.allSettled(reading);
+  });
+
   it('sees the registrations of its node alone, and each change', async () => {
     w.store.put(aWorkloadIdentity('main'), aPodObject('a'), aPodObject('b', { nodeName: 'node-2' }));
     const agent = await agentOf('node-1');

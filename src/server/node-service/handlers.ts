@@ -28,6 +28,7 @@ import {
 import { CallLimits, defaultAgentCallLimits, type AgentCallLimits } from './call-limits.js';
 import type { IssuedSvid } from '../issued-svids.js';
 import { differences } from './differences.js';
+import { forAgent } from './for-agent.js';
 import { streamUntilStopped } from './stream.js';
 
 /** What the node service is made of. */
@@ -160,13 +161,13 @@ export function nodeServiceHandlers(options: NodeServiceOptions): NodeServiceHan
       });
     },
 
-    async sync({ held }, context, sink) {
+    async sync({ held, knowsContainers }, context, sink) {
       const nodeName = nodeOf(context);
       const end = limits.stream(nodeName, 'sync');
       try {
         options.held?.(nodeName, heldSvids(held));
         const updates = (signal: AbortSignal): AsyncIterable<SyncMessage> =>
-          differences(held, nodeApi(nodeName).sync(signal));
+          differences(held, forAgent(knowsContainers === true, nodeApi(nodeName).sync(signal)));
         const write = (part: SyncMessage): Promise<void> => {
           // It may have been revoked since.
           nodeOf(context);
@@ -241,14 +242,14 @@ export function nodeServiceHandlers(options: NodeServiceOptions): NodeServiceHan
       return Promise.resolve({});
     },
 
-    async explain({ subject }, context) {
+    async explain({ subject, container }, context) {
       const nodeName = nodeOf(context);
       limits.explaining(nodeName);
       if (subject === undefined)
         throw new StatusError('InvalidArgument', 'the request names nobody; set pod_uid or process');
       const about =
         subject.$case === 'podUid'
-          ? ({ kind: 'pod', uid: subject.value } as const)
+          ? ({ kind: 'pod', uid: subject.value, ...(container === undefined ? {} : { container }) } as const)
           : ({ kind: 'process', facts: processFactsFrom(subject.value) } as const);
       return { text: (await nodeApi(nodeName).explain?.(about, context.signal)) ?? '' };
     },

@@ -2,6 +2,7 @@ import { describe, expect, it } from '@jest/globals';
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { podFacts } from '../../cluster/pod-facts.js';
+import { containerIdOf } from '../../identity/registration/containers.js';
 import { Interner } from './interner.js';
 import { podTrimmer, trimObject } from './trim.js';
 import type { ApiObject } from './watch.js';
@@ -34,7 +35,13 @@ function pod(number: number, extra: object = {}): ApiObject {
       ...{ nodeName: 'node-1', serviceAccountName: 'web', tolerations: [{ key: 'x' }] },
       ...{ containers: [container], initContainers: [{ name: 'init', image: 'busybox:1' }] },
     },
-    status: { phase: 'Running', podIP: '10.0.0.1', conditions: [{ type: 'Ready', status: 'True' }] },
+    status: {
+      ...{ phase: 'Running', podIP: '10.0.0.1', conditions: [{ type: 'Ready', status: 'True' }] },
+      containerStatuses: [
+        { name: 'app', containerID: `containerd://${'a'.repeat(32)}${'b'.repeat(32)}`, imageID: 'sha256:1' },
+        { name: 'waits', containerID: '', imageID: '', state: { waiting: { reason: 'PodInitializing' } } },
+      ],
+    },
   } as unknown as ApiObject;
 }
 
@@ -62,9 +69,14 @@ describe('what is kept of a pod', () => {
         ],
         initContainers: [{ name: 'init', image: 'busybox:1' }],
       },
-      status: { phase: 'Running', podIP: '10.0.0.1' },
+      status: {
+        ...{ phase: 'Running', podIP: '10.0.0.1' },
+        containerStatuses: [{ name: 'app', containerID: 'a'.repeat(32), imageID: 'sha256:1' }],
+      },
     });
-    expect(podFacts(kept)).toEqual({ ...podFacts(pod(1)), annotations: { note: 'short' } });
+    const { containers, ...whole } = podFacts(pod(1)) ?? {};
+    expect(podFacts(kept)).toMatchObject({ ...whole, annotations: { note: 'short' } });
+    expect(podFacts(kept)?.containers?.map(containerIdOf)).toEqual(containers?.map(containerIdOf));
     expect(JSON.stringify(kept)).not.toContain('hunter2');
   });
 
@@ -91,7 +103,16 @@ describe('what is kept of a pod', () => {
       await import(${here('../../../test/support/run-typescript.mjs')});
       const { podTrimmer } = await import(${here('./trim.ts')});
       const trim = podTrimmer();
-      const heap = () => { gc(); gc(); return process.memoryUsage().heapUsed; };
+      // What other threads of the engine hold for a moment, on a machine that is busy, is let go of in later turns.
+      const heap = async () => {
+        let least = Infinity;
+        for (let turn = 0; turn < 5; turn++) {
+          await new Promise((resolve) => setImmediate(resolve));
+          gc();
+          least = Math.min(least, process.memoryUsage().heapUsed);
+        }
+        return least;
+      };
       const pod = (n) => {
         const app = 'app-' + (n % 500);
         return JSON.parse(JSON.stringify({
@@ -108,14 +129,20 @@ describe('what is kept of a pod', () => {
             serviceAccountName: app, nodeName: 'node-' + (n % 1000),
             containers: [{ name: 'app', image: 'registry.example/' + app + ':v1', ports: [{ containerPort: 8080 }], env: [{ name: 'A', value: 'b'.repeat(300) }] }, { name: 'proxy', image: 'envoy:1' }],
           },
-          status: { phase: 'Running', podIP: '10.1.' + (n >> 8) + '.' + (n % 256), conditions: [{ type: 'Ready', status: 'True' }] },
+          status: {
+            phase: 'Running', podIP: '10.1.' + (n >> 8) + '.' + (n % 256), conditions: [{ type: 'Ready', status: 'True' }],
+            containerStatuses: ['app', 'proxy'].map((name) => ({
+              name, ready: true, restartCount: 0, image: 'registry.example/' + app + ':v1', state: { running: { startedAt: '2026-01-01T00:00:00Z' } },
+              containerID: 'containerd://' + String(n).padStart(64, name === 'app' ? 'a' : 'b'), imageID: 'registry.example/' + app + '@sha256:' + name.padStart(64, 'd'),
+            })),
+          },
         }));
       };
       const kept = new Map();
       for (let n = 0; n < 100; n++) kept.set('warm' + n, trim(pod(n)));
-      const before = heap();
+      const before = await heap();
       for (let n = 100; n < 20100; n++) { const one = trim(pod(n)); kept.set(one.metadata.namespace + '/' + one.metadata.name, one); }
-      console.log(Math.round((heap() - before) / 20000), kept.size);
+      console.log(Math.round((await heap() - before) / 20000), kept.size);
     `;
     const run = promisify(execFile);
     const args = [

@@ -58,6 +58,9 @@ export function podTrimmer(): (pod: ApiObject) => ApiObject {
         ...present('phase', share(status['phase'])),
         ...present('podIP', status['podIP']),
         ...present('conditions', ours(status['conditions'], 'type')),
+        ...present('containerStatuses', started(status['containerStatuses'], share)),
+        ...present('initContainerStatuses', started(status['initContainerStatuses'], share)),
+        ...present('ephemeralContainerStatuses', started(status['ephemeralContainerStatuses'], share)),
       },
     };
     return trimmed as unknown as ApiObject;
@@ -108,6 +111,23 @@ function containersOf(containers: unknown): readonly Fields[] {
 /** Readiness gates and conditions of Signet's; the others come and go with every change of a pod's health. */
 function ours(values: unknown, field: string): readonly Fields[] {
   return list(values).filter((value) => String(value[field]).startsWith(`${SIGNET_GROUP}/`));
+}
+
+/** Which containers were started, and of which image; how they are comes and goes. */
+function started(statuses: unknown, share: <T>(value: T) => T): readonly Fields[] {
+  // Mapped last: a list that grew to its length is kept with room for more.
+  return list(statuses)
+    .filter(({ containerID }) => typeof containerID === 'string' && containerID !== '')
+    .map(({ name, containerID, imageID }) => ({
+      ...{ name: share(name), containerID: shortId(String(containerID)), imageID: share(imageID) },
+    }));
+}
+
+/** The first 32 digits of a container's ID, which are as good as all: there is one for every container of the cluster. */
+function shortId(containerID: string): string {
+  const id = /^[a-z0-9.+-]+:\/\/([0-9a-f]{32})[0-9a-f]{32}$/.exec(containerID)?.[1];
+  // By way of bytes: a part of a text keeps the whole in memory.
+  return id === undefined ? containerID : Buffer.from(id, 'latin1').toString('latin1');
 }
 
 /** Where it knocks; how often is nobody's business. */

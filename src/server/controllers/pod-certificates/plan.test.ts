@@ -61,6 +61,15 @@ describe('what is done about the request for the certificate of a pod', () => {
     });
   });
 
+  it('is never one that is for single containers: a volume tells none apart', () => {
+    const ofOne = { ...registration('one'), containers: { ids: ['a'.repeat(64)], others: [] } };
+    expect(plan({}, { registrations: [ofOne, registration('two')] })).toMatchObject({
+      ...{ do: 'sign', registration: { hint: 'two' } },
+    });
+    const asked = { annotations: { 'signet.dev/hint': 'one' } };
+    expect(plan(asked, { registrations: [ofOne] })).not.toHaveProperty('registration');
+  });
+
   it('is to wait a while for what may come, and then to deny', () => {
     const cases: [Partial<PodCertificateRequest>, Partial<PodKnowledge>, string][] = [
       [{}, { pod: undefined }, 'PodUnknown'],

@@ -67,10 +67,12 @@ export function planPodCertificate(
     );
   const difference = differenceOf(request, pod);
   if (difference !== undefined) return later('PodMismatch', difference);
-  const [first] = registrations;
+  // A certificate is for all containers that mount its volume.
+  const ofPod = registrations.filter(({ containers }) => containers === undefined);
+  const [first] = ofPod;
   if (first === undefined) return later('NoIdentity', known.explanation);
   const hint = request.annotations[HINT_ANNOTATION];
-  const registration = hint === undefined ? first : registrations.find((one) => one.hint === hint);
+  const registration = hint === undefined ? first : ofPod.find((one) => one.hint === hint);
   if (registration === undefined)
     return later(
       'InvalidUnverifiedUserAnnotations',

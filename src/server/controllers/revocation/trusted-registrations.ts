@@ -39,14 +39,14 @@ export function trustedRegistrations(
         endRevocations();
       };
     },
-    explainPod(uid, nodeName) {
+    explainPod(uid, nodeName, container) {
       const [first, ...more] = registrationsOf(uid).filter(
         (one) => nodeName === undefined || one.nodeName === nodeName,
       );
       const revocation = first === undefined ? undefined : inForce.value.of(first);
       // One that is not revoked is served.
       if (first === undefined || revocation === undefined || more.some(isTrusted))
-        return all.explainPod(uid, nodeName);
+        return all.explainPod(uid, nodeName, container);
       return `${first.spiffeId.uri}: ${revokedText(revocation)}`.slice(0, 1000);
     },
     explainProcess: (facts) => all.explainProcess(facts),

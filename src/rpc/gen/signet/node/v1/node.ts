@@ -56,6 +56,11 @@ export interface AgentSvid {
 export interface SyncRequest {
   /** What the agent holds already, from this replica or another: the IDs and revisions are the same on all. */
   held: HeldRegistration[];
+  /**
+   * The agent tells containers apart: without it, registrations for single containers are not sent, as it would give them to
+   * whole pods.
+   */
+  knowsContainers?: boolean | undefined;
 }
 
 export interface HeldRegistration {
@@ -108,12 +113,22 @@ export interface Registration {
   revision: string;
   /** Of the keys that the agent makes for it, such as "ec-p384"; empty, and what an agent does not know: "ec-p256". */
   keyType: string;
+  /** Unset: for the whole pod. */
+  containers: Containers | undefined;
+}
+
+/** The first 32 digits of the IDs of the containers that it is for, and of those that it is not for. Any other is not known yet. */
+export interface Containers {
+  ids: string[];
+  others: string[];
 }
 
 export interface Pod {
   namespace: string;
   name: string;
   uid: string;
+  /** The UID by which the node knows a static pod; unset for all others. */
+  staticUid?: string | undefined;
 }
 
 /** Every field that is set must match. */
@@ -247,7 +262,12 @@ export interface AcknowledgeResponse {
 }
 
 export interface ExplainRequest {
-  subject: { $case: "podUid"; value: string } | { $case: "process"; value: ProcessFacts } | undefined;
+  subject:
+    | { $case: "podUid"; value: string }
+    | { $case: "process"; value: ProcessFacts }
+    | undefined;
+  /** ID of the container of the pod that asked; unset where it is not known. */
+  container?: string | undefined;
 }
 
 export interface ProcessFacts {
@@ -467,13 +487,16 @@ export const AgentSvid: MessageFns<AgentSvid> = {
 };
 
 function createBaseSyncRequest(): SyncRequest {
-  return { held: [] };
+  return { held: [], knowsContainers: undefined };
 }
 
 export const SyncRequest: MessageFns<SyncRequest> = {
   encode(message: SyncRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.held) {
       HeldRegistration.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.knowsContainers !== undefined) {
+      writer.uint32(400).bool(message.knowsContainers);
     }
     return writer;
   },
@@ -497,6 +520,14 @@ export const SyncRequest: MessageFns<SyncRequest> = {
             }
 
             message.held.push(HeldRegistration.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 50: {
+            if (tag !== 400) {
+              break;
+            }
+
+            message.knowsContainers = reader.bool();
             continue;
           }
         }
@@ -742,6 +773,7 @@ function createBaseRegistration(): Registration {
     identity: undefined,
     revision: "",
     keyType: "",
+    containers: undefined,
   };
 }
 
@@ -790,6 +822,9 @@ export const Registration: MessageFns<Registration> = {
     }
     if (message.keyType !== "") {
       writer.uint32(322).string(message.keyType);
+    }
+    if (message.containers !== undefined) {
+      Containers.encode(message.containers, writer.uint32(402).fork()).join();
     }
     return writer;
   },
@@ -919,6 +954,71 @@ export const Registration: MessageFns<Registration> = {
             message.keyType = reader.string();
             continue;
           }
+          case 50: {
+            if (tag !== 402) {
+              break;
+            }
+
+            message.containers = Containers.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseContainers(): Containers {
+  return { ids: [], others: [] };
+}
+
+export const Containers: MessageFns<Containers> = {
+  encode(message: Containers, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.ids) {
+      writer.uint32(10).string(v!);
+    }
+    for (const v of message.others) {
+      writer.uint32(18).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Containers {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseContainers();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.ids.push(reader.string());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.others.push(reader.string());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -933,7 +1033,7 @@ export const Registration: MessageFns<Registration> = {
 };
 
 function createBasePod(): Pod {
-  return { namespace: "", name: "", uid: "" };
+  return { namespace: "", name: "", uid: "", staticUid: undefined };
 }
 
 export const Pod: MessageFns<Pod> = {
@@ -946,6 +1046,9 @@ export const Pod: MessageFns<Pod> = {
     }
     if (message.uid !== "") {
       writer.uint32(26).string(message.uid);
+    }
+    if (message.staticUid !== undefined) {
+      writer.uint32(402).string(message.staticUid);
     }
     return writer;
   },
@@ -985,6 +1088,14 @@ export const Pod: MessageFns<Pod> = {
             }
 
             message.uid = reader.string();
+            continue;
+          }
+          case 50: {
+            if (tag !== 402) {
+              break;
+            }
+
+            message.staticUid = reader.string();
             continue;
           }
         }
@@ -2347,7 +2458,7 @@ export const AcknowledgeResponse: MessageFns<AcknowledgeResponse> = {
 };
 
 function createBaseExplainRequest(): ExplainRequest {
-  return { subject: undefined };
+  return { subject: undefined, container: undefined };
 }
 
 export const ExplainRequest: MessageFns<ExplainRequest> = {
@@ -2359,6 +2470,9 @@ export const ExplainRequest: MessageFns<ExplainRequest> = {
       case "process":
         ProcessFacts.encode(message.subject.value, writer.uint32(18).fork()).join();
         break;
+    }
+    if (message.container !== undefined) {
+      writer.uint32(402).string(message.container);
     }
     return writer;
   },
@@ -2390,6 +2504,14 @@ export const ExplainRequest: MessageFns<ExplainRequest> = {
             }
 
             message.subject = { $case: "process", value: ProcessFacts.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 50: {
+            if (tag !== 402) {
+              break;
+            }
+
+            message.container = reader.string();
             continue;
           }
         }
