@@ -300,6 +300,22 @@ describe('admitObject', () => {
     expect(said('WorkloadIdentity', { spiffeIDTemplate: '/ns/default/x' })).toEqual([]);
   });
 
+  it('keeps static pods to what they have, and warns where every node could have the same SPIFFE ID', () => {
+    const of = (spec: object): string[] => said('ClusterWorkloadIdentity', { staticPods: true, ...spec });
+    expect(of({ spiffeIDTemplate: '/node/{{ .NodeName }}/etcd' })).toEqual([]);
+    expect(of({ spiffeIDTemplate: '/etcd' })).toEqual([
+      expect.stringContaining('spec.spiffeIDTemplate: every node can have this SPIFFE ID'),
+    ]);
+    for (const spec of [{}, { spiffeIDTemplate: '/{{ .NodeName }}', serviceAccountNames: ['etcd'] }])
+      expect(of(spec)).toEqual([expect.stringContaining('a static pod has no service account')]);
+    for (const spec of [
+      { containerSelector: {} },
+      { containerSelector: { imageDigests: ['sha256:abc'] } },
+      { containerSelector: { names: ['App'] } },
+    ])
+      expect(said('WorkloadIdentity', spec)).toHaveLength(1);
+  });
+
   it('names a template field that is not there', () => {
     expect(said('WorkloadIdentity', { spiffeIDTemplate: '/ns/{{ .Namespace }}/{{ .Servce }}' })).toEqual([
       expect.stringContaining('there is no field .Servce'),

@@ -84,12 +84,13 @@ const MANIFESTS = '/var/lib/kubelet/manifests';
 
   it('is the only way to it: the pod’s own socket says why it gives nothing', async () => {
     const args = ['x509', 'fetch', '-socket', '/run/spiffe/api.sock'];
+    await world.apply(identity('main-alone', 'own', { names: ['main'] }));
     await world.applyPod({
-      ...{ name: 'own-socket', labels: { app: 'boxes' }, image: IMAGES.spiffeClient, args, volume: {} },
+      ...{ name: 'own-socket', labels: { app: 'own' }, image: IMAGES.spiffeClient, args, volume: {} },
     });
     const refused = await said('own-socket', 'main');
     expect(refused).toContain('PermissionDenied');
-    expect(refused).toMatch(/shared socket|no container app/);
+    expect(refused).toContain('given on the shared socket of the node alone');
   });
 
   const mirror = (): string => `static-${world.cluster.nodeName}`;
