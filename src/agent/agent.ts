@@ -15,6 +15,7 @@ import { Fairness } from './fairness.js';
 import { JwtKeeper } from './jwt-keeper.js';
 import { makeKey } from './key-maker.js';
 import { type AgentLimits, defaultAgentLimits } from './limits.js';
+import { LostAuthorities } from './lost-authorities.js';
 import { refusalFor } from './refusal.js';
 import { RefusalLog } from './refusal-log.js';
 import { NodeRegistrations } from './registrations.js';
@@ -89,6 +90,7 @@ export function createAgent(options: AgentOptions): Agent {
   const stopped = new AbortController();
   const registrations = new NodeRegistrations(nodeName, limits.maxRegistrations);
   const bundles = new Bundles();
+  const lostAuthorities = new LostAuthorities();
   const clockCheck = new ClockCheck(clock, logger);
   const x509 = new X509Keeper({
     api,
@@ -149,9 +151,10 @@ export function createAgent(options: AgentOptions): Agent {
 
   const takeBundles = (update: BundleUpdate): void => {
     bundles.apply(update);
-    x509.taint(update.taintedX509);
+    const lost = lostAuthorities.asOf(update.own);
+    x509.taint([...update.taintedX509, ...lost.x509]);
     x509.revoke(update.revokedSerials ?? []);
-    jwt.taint(update.taintedJwt);
+    jwt.taint([...update.taintedJwt, ...lost.jwt]);
     views.allChanged();
     acknowledger.took('bundles', update.revocations);
   };

@@ -15,6 +15,8 @@ interface World {
   /** Public keys that were to be certified, in hex. */
   readonly asked: string[];
   authorityId: string;
+  /** Authorities that others trust; all unless set. */
+  readonly trusts: WatchedValue<readonly string[] | undefined>;
   /** Awaited before each answer. */
   gate: () => Promise<void>;
   open(): Promise<OwnSvid>;
@@ -24,17 +26,22 @@ function world(): World {
   const clock = new FakeClock();
   const made: World = {
     ...{ clock, tainted: new WatchedValue<readonly string[]>([]), asked: [], authorityId: 'a' },
+    trusts: new WatchedValue<readonly string[] | undefined>(undefined),
     gate: () => Promise.resolve(),
     open: () =>
       openOwnSvid({
         ...{ name: 'agent', keyType: 'ec-p256', clock, random: systemRandom, logger: recordingLogger() },
         tainted: made.tainted,
+        isTrusted: ([, authority = new Uint8Array()]) =>
+          made.trusts.value?.includes(Buffer.from(authority).toString()) ?? true,
+        onTrustChange: (listener) => made.trusts.watch(listener),
         async request({ spki }: MadeKey): Promise<SignedOwnSvid> {
           made.asked.push(Buffer.from(spki).toString('hex'));
           await made.gate();
           const { authorityId } = made;
           const now = clock.now();
-          return { chain: [spki], notBefore: now - 10_000, notAfter: now + HOUR, authorityId };
+          const chain = [spki, Buffer.from(authorityId)];
+          return { chain, notBefore: now - 10_000, notAfter: now + HOUR, authorityId };
         },
       }),
   };
@@ -46,7 +53,32 @@ describe('the SVID of this process', () => {
     const w = world();
     w.gate = () => Promise.reject(new SignetError('No', 'not now'));
     await expect(w.open()).rejects.toMatchObject({ code: 'No' });
-    expect([w.clock.timers, w.tainted.watchers]).toEqual([0, 0]);
+    expect([w.clock.timers, w.tainted.watchers, w.trusts.watchers]).toEqual([0, 0, 0]);
+  });
+
+  it('is replaced at once when nobody trusts its authority any more, and not asked for without pause until one is trusted', async () => {
+    const w = world();
+    const own = await w.open();
+    const first = own.svid.value;
+    w.trusts.set(['a', 'b']);
+    await settle();
+    expect(own.svid.value).toBe(first);
+    // The server is behind: it still signs by the one that is lost.
+    w.trusts.set(['b']);
+    await w.clock.advance(60_000);
+    await settle();
+    expect(own.svid.value).not.toBe(first);
+    expect(w.asked.length).toBeGreaterThan(3);
+    expect(w.asked.length).toBeLessThan(12);
+    w.authorityId = 'b';
+    await w.clock.advance(60_000);
+    await settle();
+    const last = own.svid.value;
+    const asked = w.asked.length;
+    await w.clock.advance(0.3 * HOUR);
+    expect([own.svid.value, w.asked.length]).toEqual([last, asked]);
+    own.close();
+    expect(w.trusts.watchers).toBe(0);
   });
 
   it('is of a new key each time, between 45 and 55 % of its life', async () => {

@@ -37,6 +37,10 @@ export interface OwnSvidOptions {
   readonly request: (key: MadeKey) => Promise<SignedOwnSvid>;
   /** Subject key IDs (hex) of authorities whose work is to be replaced. */
   readonly tainted: Watched<readonly string[]>;
+  /** Whether others can trust a chain at that time: not when the authorities that signed it are lost, and others in their place. */
+  readonly isTrusted: (chain: readonly Uint8Array[], now: number) => boolean;
+  /** Calls `listener` whenever that may have changed. */
+  readonly onTrustChange: (listener: () => void) => () => void;
   readonly clock: Clock;
   readonly random: Random;
   readonly logger: Logger;
@@ -51,6 +55,7 @@ export interface OwnSvid {
 
 interface Held extends RotatingSvid {
   readonly svid: TlsSvid;
+  readonly chain: readonly Uint8Array[];
 }
 
 const RETRY = { initialMs: 1000, maxMs: 60_000 };
@@ -58,11 +63,12 @@ const RETRY = { initialMs: 1000, maxMs: 60_000 };
 const GRANULARITY_MS = 1000;
 
 /**
- * Gets an SVID for this process, and another with a new key at half-life, and at once when its authority is tainted. The
- * key never leaves this process. What is over is not shown any more. Rejects when the first one cannot be had.
+ * Gets an SVID for this process, and another with a new key at half-life, and at once when its authority is tainted or
+ * trusted no more. The key never leaves this process. What is over is not shown any more. Rejects when the first one cannot
+ * be had.
  */
 export async function openOwnSvid(options: OwnSvidOptions): Promise<OwnSvid> {
-  const { clock, random, logger, tainted } = options;
+  const { clock, random, logger, tainted, isTrusted } = options;
   let held = await request(options);
   const svid = new WatchedValue<TlsSvid | undefined>(held.svid);
   const backoff = new Backoff(RETRY, random);
@@ -72,13 +78,14 @@ export async function openOwnSvid(options: OwnSvidOptions): Promise<OwnSvid> {
   /** Monotonic; whatever is signed, nobody is asked without pause. */
   let retryAt = Number.NEGATIVE_INFINITY;
 
+  const trusted = (): boolean => isTrusted(held.chain, timeFor(held, clock));
   const look = (): void => {
     timer?.cancel();
     if (closed) return;
     const reason = rotationReason(held, clock, new Set(tainted.value));
     if (reason === 'expired' && svid.value !== undefined) svid.set(undefined);
     const rest = retryAt - clock.monotonic();
-    if (reason !== undefined && !renewing && rest <= 0) void renew();
+    if (!renewing && rest <= 0 && (reason !== undefined || !trusted())) void renew();
     const next = lookAgainIn(Math.min(held.renewAt, held.notAfter) - timeFor(held, clock), GRANULARITY_MS);
     timer = clock.after(rest > 0 ? Math.min(rest, LONGEST_LOOK_MS) : next, look);
   };
@@ -86,8 +93,9 @@ export async function openOwnSvid(options: OwnSvidOptions): Promise<OwnSvid> {
     renewing = true;
     try {
       held = await request(options);
-      backoff.reset();
-      retryAt = clock.monotonic() + GRANULARITY_MS;
+      // A bundle that is behind its authority is no reason to ask every second.
+      if (trusted()) backoff.reset();
+      retryAt = clock.monotonic() + (trusted() ? GRANULARITY_MS : backoff.next());
       if (!closed) svid.set(held.svid);
     } catch (thrown) {
       const { code, message } = SignetError.from(thrown);
@@ -102,14 +110,14 @@ export async function openOwnSvid(options: OwnSvidOptions): Promise<OwnSvid> {
     }
     look();
   };
-  const stop = tainted.watch(look);
+  const stops = [tainted.watch(look), options.onTrustChange(look)];
   look();
   return {
     svid,
     close() {
       closed = true;
       timer?.cancel();
-      stop();
+      stops.forEach((stop) => stop());
     },
   };
 }
@@ -125,7 +133,7 @@ async function request({ keyType, request: ask, clock, random }: OwnSvidOptions)
       key: keyPairFromPkcs8(key.pkcs8).privateKey.export({ type: 'pkcs8', format: 'pem' }) as string,
       notAfter,
     },
-    ...{ notBefore, notAfter, receivedAt, signedAt, authorityId },
+    ...{ chain, notBefore, notAfter, receivedAt, signedAt, authorityId },
     receivedMonotonic: clock.monotonic(),
     renewAt: renewalTime({ signedAt, notAfter }, receivedAt, random.fraction()),
   };

@@ -1,7 +1,7 @@
 import { openOwnSvid } from '../agent/own-svid.js';
 import type { CertificateAuthority } from '../identity/ca/certificate-authority.js';
 import type { KeyType } from '../identity/pki/keys.js';
-import { verifyX509Svid } from '../identity/pki/svid.js';
+import { isTrustedBy, verifyX509Svid } from '../identity/pki/svid.js';
 import type { TrustBundle } from '../identity/spiffe/bundle.js';
 import { spiffeId, type SpiffeId } from '../identity/spiffe/id.js';
 import type { Clock } from '../lib/clock.js';
@@ -36,7 +36,7 @@ export interface OwnIdentity extends TlsIdentity {
 
 /**
  * Has the CA sign an SVID for this process itself, with a new key each time: at half-life, and at once when its authority
- * is tainted. The key never leaves this process. What is over is not shown any more.
+ * is tainted or not in the bundle any more. The key never leaves this process. What is over is not shown any more.
  *
  * @throws CaError when the first one cannot be signed
  */
@@ -52,6 +52,8 @@ export async function openOwnIdentity(options: OwnIdentityOptions): Promise<OwnI
       },
       watch: (onChange) => ca.taints.watch(({ x509 }) => onChange(x509)),
     },
+    isTrusted: (chain, now) => isTrustedBy(options.bundleOf(ca.trustDomain), chain, now),
+    onTrustChange: options.onTrustChange,
   });
   return {
     spiffeId: id,

@@ -1,4 +1,5 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
+import { parseCertificate } from '../../src/identity/pki/certificate.js';
 import type { AuthorityRequestStatus } from '../../src/resources/identity.js';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -16,6 +17,7 @@ import {
   trustDomainStatusOf,
   type ClusterServer,
 } from '../support/cluster-server.js';
+import { boundPod, makePod, prepareWorkloads, startClusterAgent } from '../support/cluster-agents.js';
 import { KmsPluginProgram } from '../support/kms-plugin.js';
 import { until } from '../support/until.js';
 
@@ -232,6 +234,39 @@ const CA_SECRET = `${SECRETS}/signet-ca`;
         outcome: 'Succeeded',
       });
       expect(await active()).toEqual(present);
+    },
+    LONG,
+  );
+
+  it(
+    'has agents that ran all the while prove themselves anew, and their pods get SVIDs of the new authorities, with no restart',
+    async () => {
+      const { address } = await (await start('a')).ready;
+      await untilReady('True Signing');
+      await prepareWorkloads(plane, 'anew');
+      const authorities = new Set<string>();
+      const agent = await startClusterAgent(plane, {
+        ...{ nodeName: 'anew-1', port: address.port, trustDomain: 'cluster.test' },
+        signed: (_, [leaf = new Uint8Array()]) =>
+          authorities.add(parseCertificate(leaf).authorityKeyId ?? ''),
+      });
+      try {
+        await makePod(plane, 'anew', boundPod('web-1', 'anew-1'));
+        await until('the pod has its SVID', () => Promise.resolve(agent.ids().length === 1));
+        const before = new Set(await active());
+        expect([...authorities].every((id) => before.has(id))).toBe(true);
+        await plane.request('DELETE', CA_SECRET);
+        await untilReady('False JournalMissing');
+        expect(await ask({ action: 'begin-anew', nonce: 'agents' })).toMatchObject({ outcome: 'Succeeded' });
+        await untilReady('True Signing');
+        const after = new Set(await active());
+        await until('the pod has another', () =>
+          Promise.resolve([...authorities].some((id) => after.has(id))),
+        );
+        expect(agent.ids()).toHaveLength(1);
+      } finally {
+        await agent.stop();
+      }
     },
     LONG,
   );

@@ -10,7 +10,7 @@ import { systemRandom } from '../../src/lib/random.js';
 import { createRemoteNodeApi } from '../../src/rpc/node/remote-node-api.js';
 import type { NodeApi } from '../../src/rpc/node-api.js';
 import type { ControlPlane } from '../rig/control-plane.js';
-import { create, SYSTEM } from './cluster-server.js';
+import { create, SYSTEM, trustDomainStatusOf } from './cluster-server.js';
 
 export const AGENT = 'signet-agent';
 export const AUDIENCE = 'signet-server';
@@ -78,7 +78,8 @@ export async function bundleOf(plane: ControlPlane, trustDomain: string): Promis
   const { data } = body as { readonly data: Readonly<Record<string, string>> };
   const { set } = decodeJournal(Buffer.from(data['journal.json'] ?? '', 'base64'));
   return formatBundleDocument({
-    ...{ trustDomain, x509Authorities: trustedRoots(set), jwtAuthorities: [], sequence: 1 },
+    ...{ trustDomain, x509Authorities: trustedRoots(set), jwtAuthorities: [] },
+    sequence: (await trustDomainStatusOf(plane)).bundleSequence ?? 1,
   });
 }
 
@@ -99,14 +100,13 @@ export async function startClusterAgent(
 ): Promise<ClusterAgent> {
   const { nodeName, port, trustDomain, signed, policies, isOld = false } = options;
   const token = await agentToken(plane, nodeName);
-  const bundle = await bundleOf(plane, trustDomain);
   const stop = new AbortController();
   const parts = { clock: systemClock, random: systemRandom, logger: silentLogger };
   const connection = await connectToServer(
     {
       ...{ trustDomain, host: '127.0.0.1', port, keyType: 'ec-p256', ...parts },
       readToken: () => Promise.resolve(token),
-      readBundle: () => Promise.resolve(bundle),
+      readBundle: () => bundleOf(plane, trustDomain),
     },
     stop.signal,
   );

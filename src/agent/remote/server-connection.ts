@@ -1,10 +1,10 @@
-import { verifyX509Svid } from '../../identity/pki/svid.js';
+import { isTrustedBy, verifyX509Svid } from '../../identity/pki/svid.js';
 import { parseCertificate } from '../../identity/pki/certificate.js';
 import { formatBundleDocument, parseBundleDocument } from '../../identity/spiffe/bundle-document.js';
 import type { TrustBundle } from '../../identity/spiffe/bundle.js';
 import type { SpiffeId } from '../../identity/spiffe/id.js';
 import type { KeyType } from '../../identity/pki/keys.js';
-import { sleep, type Clock } from '../../lib/clock.js';
+import { sleep, type Clock, type Timer } from '../../lib/clock.js';
 import { SignetError } from '../../lib/errors.js';
 import type { Logger } from '../../lib/logger.js';
 import type { Random } from '../../lib/random.js';
@@ -15,7 +15,7 @@ import type { AgentSvid } from '../../rpc/gen/signet/node/v1/node.js';
 import { nodeService } from '../../rpc/services.js';
 import type { PeerVerdict, TlsIdentity, TlsSvid } from '../../rpc/tls/identity.js';
 import type { MadeKey } from '../key-maker.js';
-import { openOwnSvid, type SignedOwnSvid } from '../own-svid.js';
+import { openOwnSvid, type OwnSvidOptions, type SignedOwnSvid } from '../own-svid.js';
 
 /** How an agent reaches its server and proves itself. */
 export interface ServerConnectionOptions {
@@ -46,6 +46,11 @@ const CALL_DEADLINE_MS = 15_000;
 const RETRY = { initialMs: 250, maxMs: 15_000 };
 /** Attempts in a row that fail with the newest bundle known, before an older one of the file is believed. */
 const ATTEMPTS_WITH_OWN_TRUST = 3;
+/**
+ * How often the bundle's file is looked at. An agent that was not connected while the authorities were made anew takes no
+ * server for one, and learns from the file that there are others.
+ */
+const TRUST_POLL_MS = 10_000;
 
 /**
  * Proves this agent by its token, and keeps an SVID for the connection. Tries until it succeeds or the signal is aborted:
@@ -59,6 +64,7 @@ export async function connectToServer(
   const trust = new WatchedValue<TrustBundle>(await firstBundle(options, signal));
   const tainted = new WatchedValue<readonly string[]>([]);
   let nodeName = '';
+  let chain: readonly Uint8Array[] = [];
   /** Stays empty until the first one has come. */
   const svid = new WatchedValue<TlsSvid | undefined>(undefined);
   const identity: TlsIdentity = {
@@ -87,8 +93,8 @@ export async function connectToServer(
   };
   /** What a verified server has signed, if it is what was asked for. */
   const take = (answer: AgentSvid, key: MadeKey): SignedOwnSvid => {
-    const { chain, notBefore, notAfter } = answer;
-    const [leaf] = chain;
+    const { notBefore, notAfter } = answer;
+    const [leaf] = answer.chain;
     if (leaf === undefined) throw new SignetError('AgentSvidInvalid', 'the server sent an empty chain');
     const { spki, authorityKeyId } = parseCertificate(leaf);
     if (Buffer.compare(spki, key.spki) !== 0)
@@ -100,6 +106,7 @@ export async function connectToServer(
       );
     believe(parseBundleDocument(trustDomain, answer.bundle));
     nodeName = answer.nodeName;
+    chain = answer.chain;
     return { chain, notBefore, notAfter, authorityId: authorityKeyId ?? '' };
   };
   let failed = 0;
@@ -131,9 +138,12 @@ export async function connectToServer(
     if (bundle === undefined) return;
     if (whateverItIs || bundle.sequence > trust.value.sequence) trust.set(bundle);
   };
-  /** By the SVID that it has, else by its token again: a node that slept too long wakes up as nobody. */
+  /**
+   * By the SVID that it has, else by its token again: a node that slept too long wakes up as nobody, and no server takes an SVID
+   * of authorities that are lost.
+   */
   const request = async (key: MadeKey): Promise<SignedOwnSvid> => {
-    if (svid.value === undefined) return attest(key);
+    if (svid.value === undefined || !isTrustedBy(trust.value, chain, clock.now())) return attest(key);
     try {
       const csr = Buffer.from(key.csr);
       return take(await rpc.client(nodeService).renew({ csr }, { deadlineMs: CALL_DEADLINE_MS }), key);
@@ -145,8 +155,13 @@ export async function connectToServer(
     }
   };
   const rpc = connect(true);
+  const own: OwnSvidOptions = {
+    ...{ name: 'agent', keyType: options.keyType, request, tainted, clock, random, logger },
+    isTrusted: (chain, now) => isTrustedBy(trust.value, chain, now),
+    onTrustChange: (listener) => trust.watch(listener),
+  };
   const kept = await retrying(
-    () => openOwnSvid({ name: 'agent', keyType: options.keyType, request, tainted, clock, random, logger }),
+    () => openOwnSvid(own),
     'the server does not take this agent yet',
     options,
     signal,
@@ -157,6 +172,12 @@ export async function connectToServer(
   svid.set(kept.svid.value);
   kept.svid.watch((next) => svid.set(next));
   logger.info('the agent is attested', { nodeName });
+  let poll: Timer | undefined;
+  let closed = false;
+  const pollTrust = (): void => {
+    if (!closed) poll = clock.after(TRUST_POLL_MS, () => void refreshTrust(false).then(pollTrust));
+  };
+  pollTrust();
   return {
     nodeName,
     rpc,
@@ -165,6 +186,8 @@ export async function connectToServer(
       tainted.set(ids);
     },
     close() {
+      closed = true;
+      poll?.cancel();
       kept.close();
       rpc.close();
     },

@@ -32,3 +32,21 @@ export function verifyX509Svid(options: X509SvidVerification): { id: SpiffeId; l
   const { leaf } = verifyChain({ chain: options.chain, roots: bundle.x509Authorities, now: options.now });
   return { id, leaf };
 }
+
+/**
+ * Whether those who have this bundle trust an SVID of one's own at that time (milliseconds since the epoch). Without a bundle
+ * nothing speaks against it.
+ */
+export function isTrustedBy(
+  bundle: TrustBundle | undefined,
+  chain: readonly Uint8Array[],
+  now: number,
+): boolean {
+  if (bundle === undefined) return true;
+  try {
+    verifyX509Svid({ chain, bundles: () => bundle, now });
+    return true;
+  } catch {
+    return false;
+  }
+}
