@@ -4,6 +4,7 @@ import type { PolicyRef } from '../access/policy/model.js';
 import { parseInstant } from '../access/policy/scalar.js';
 import { readAccessView, type AccessView } from '../cluster/access-view.js';
 import { renderedIssuers } from '../cluster/issuers.js';
+import { meshSettings, type MeshSettings } from '../cluster/mesh-settings.js';
 import { findTrustDomain, trustDomainSettings } from '../cluster/trust-domain.js';
 import { SignetError } from '../lib/errors.js';
 import { SIGNET_KINDS } from '../resources/kinds.js';
@@ -23,6 +24,8 @@ export interface AccessSource extends AccessView {
   readonly policyTests: readonly StoredObject[];
   /** Of end-user tokens, as the TrustDomain names them. */
   readonly issuers: readonly RenderedIssuer[];
+  /** How meshes are installed, as the TrustDomain says. */
+  readonly meshes: MeshSettings;
   /** Where a policy, or a field of it, stands; the field as findings write it: within the rule where one is named. */
   placeOf(policy: PolicyRef, rule?: string, field?: string): FilePlace | undefined;
   /** The same of a PolicyTest, by its key, and the index of a test in it. */
@@ -130,7 +133,7 @@ function checked(io: CliIo, path: string, store: FolderStore): readonly FileProb
 function viewOf(
   store: Store,
   { trustDomain }: SourceOptions,
-): Pick<AccessSource, 'policies' | 'inventory' | 'policyTests' | 'issuers'> {
+): Pick<AccessSource, 'policies' | 'inventory' | 'policyTests' | 'issuers' | 'meshes'> {
   const resource = findTrustDomain(store);
   const settings = trustDomainSettings({
     ...(resource === undefined ? {} : { resource }),
@@ -140,6 +143,7 @@ function viewOf(
     ...readAccessView(store, settings),
     policyTests: store.list('PolicyTest'),
     issuers: renderedIssuers(settings.tokenIssuers),
+    meshes: meshSettings(settings.meshOptions),
   };
 }
 

@@ -8,6 +8,7 @@ import { networkPolicyRenderer } from '../access/mesh/networkpolicy/renderer.js'
 import { opaRenderer } from '../access/mesh/opa/renderer.js';
 import type { CallerOptions } from '../access/mesh/pod-callers.js';
 import type { Renderer } from '../access/mesh/renderer.js';
+import { meshSettings, type MeshSettings } from '../cluster/mesh-settings.js';
 import type { IpBlock } from '../lib/ip-address.js';
 
 /** Options of the command line that are about one mesh; the others take no notice. */
@@ -41,36 +42,42 @@ export interface MeshOptions {
   readonly jwtPayload?: string;
 }
 
-const RENDERERS: Readonly<Record<string, (options: MeshOptions) => Renderer>> = {
-  istio: ({ rootNamespace, ambient }) =>
+type Make = (options: MeshOptions, settings: MeshSettings) => Renderer;
+
+const RENDERERS: Readonly<Record<string, Make>> = {
+  istio: ({ rootNamespace, ambient }, { istio }) =>
     istioRenderer({
+      ...istio,
       ...(rootNamespace === undefined ? {} : { rootNamespace }),
       ...(ambient === true ? { mode: 'ambient' as const } : {}),
     }),
   envoy: ({ trustedCa }) => envoyRenderer(trustedCa === undefined ? {} : { trustedCa }),
-  networkpolicy: (options) =>
+  networkpolicy: (options, { networkpolicy }) =>
     networkPolicyRenderer({
+      ...networkpolicy,
       ...callerOptions(options),
       ...(options.outerLayer === true ? { assumeHttpEnforcedElsewhere: true } : {}),
       ...(options.clusterNetworkPolicy === undefined
         ? {}
         : { clusterNetworkPolicy: { priority: options.clusterNetworkPolicy } }),
     }),
-  cilium: (options) =>
+  cilium: (options, { cilium }) =>
     ciliumRenderer({
+      ...cilium,
       ...callerOptions(options),
       ...(options.maxRegexProgramSize === undefined
         ? {}
         : { maxRegexProgramSize: options.maxRegexProgramSize }),
     }),
-  linkerd: ({ linkerdNamespace, linkerdTrustDomain, linkerdRouteApi, probeNetwork }) =>
+  linkerd: ({ linkerdNamespace, linkerdTrustDomain, linkerdRouteApi, probeNetwork }, { linkerd }) =>
     linkerdRenderer({
+      ...linkerd,
       ...(linkerdNamespace === undefined ? {} : { controlPlaneNamespace: linkerdNamespace }),
       ...(linkerdTrustDomain === undefined ? {} : { identityTrustDomain: linkerdTrustDomain }),
       ...(linkerdRouteApi === undefined ? {} : { routeApi: linkerdRouteApi }),
       ...(probeNetwork === undefined ? {} : { probeNetworks: probeNetwork }),
     }),
-  kuma: ({ kumaMesh }) => kumaRenderer(kumaMesh === undefined ? {} : { mesh: kumaMesh }),
+  kuma: ({ kumaMesh }, { kuma }) => kumaRenderer(kumaMesh === undefined ? kuma : { mesh: kumaMesh }),
   gateway: ({ gatewayApiVersion, gatewayKind, gatewayServiceAccounts }) =>
     gatewayRenderer({
       ...(gatewayApiVersion === undefined ? {} : { apiVersion: gatewayApiVersion }),
@@ -94,9 +101,13 @@ function callerOptions({ podNetwork, outsideIdentities }: MeshOptions): CallerOp
 /** The meshes that policies can be rendered for. */
 export const MESHES: readonly string[] = Object.keys(RENDERERS);
 
-/** The renderer of one of {@link MESHES}. */
-export function rendererOf(mesh: string, options: MeshOptions): Renderer {
+/** The renderer of one of {@link MESHES}: as the TrustDomain says, if there is one, but for what the command line says. */
+export function rendererOf(
+  mesh: string,
+  options: MeshOptions,
+  settings: MeshSettings = meshSettings({}),
+): Renderer {
   const make = RENDERERS[mesh];
   if (make === undefined) throw new Error(`there is no mesh ${mesh}`);
-  return make(options);
+  return make(options, settings);
 }

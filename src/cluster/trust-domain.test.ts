@@ -21,6 +21,7 @@ describe('the settings of a trust domain', () => {
       ttlSeconds: { authority: 86_400, x509Svid: 3600, jwtSvid: 300 },
       defaultAction: 'Deny',
       tokenIssuers: [],
+      meshOptions: {},
     };
     expect(trustDomainSettings({ flag: 'example.org' })).toEqual(defaults);
     expect(trustDomainSettings({ resource: aTrustDomain() })).toEqual(defaults);
@@ -39,6 +40,7 @@ describe('the settings of a trust domain', () => {
           keyEncryption: { local: { keyFile: 'kek' } },
           defaultAction: 'Allow',
           tokenIssuers: [{ issuer: 'https://login.example.org', audiences: ['shop'] }],
+          meshOptions: { istio: { rootNamespace: 'mesh' } },
         }),
       }),
     ).toEqual({
@@ -50,6 +52,7 @@ describe('the settings of a trust domain', () => {
       keyEncryptionFile: 'kek',
       defaultAction: 'Allow',
       tokenIssuers: [{ issuer: 'https://login.example.org', audiences: ['shop'] }],
+      meshOptions: { istio: { rootNamespace: 'mesh' } },
     });
   });
 
@@ -109,6 +112,15 @@ describe('the settings of a trust domain', () => {
       },
       'KeyEncryptionInvalid',
       'both',
+    ],
+    [
+      {
+        resource: aTrustDomain({
+          meshOptions: { linkerd: { probeNetworks: ['10.0.0.0/8', '10.0.0.0/99'] } },
+        }),
+      },
+      'MeshOptionsInvalid',
+      'spec.meshOptions.linkerd.probeNetworks.1: ',
     ],
   ])('are refused with the field and the fix: %#', (sources, code, words) => {
     let error: unknown;

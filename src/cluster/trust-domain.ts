@@ -1,7 +1,14 @@
 import { parseTrustDomain } from '../identity/spiffe/id.js';
 import { SignetError } from '../lib/errors.js';
 import { parseDuration } from '../lib/duration.js';
-import type { KeyTypeName, TokenIssuer, TrustDomain, TrustDomainSpec } from '../resources/identity.js';
+import { meshOptionsProblems } from '../resources/mesh-options-schema.js';
+import type {
+  KeyTypeName,
+  MeshOptionsSpec,
+  TokenIssuer,
+  TrustDomain,
+  TrustDomainSpec,
+} from '../resources/identity.js';
 import type { StoreReader } from '../store/store.js';
 
 /** Settings of the trust domain that cannot be. The message names the field and the fix. */
@@ -30,6 +37,8 @@ export interface TrustDomainSettings {
   readonly defaultAction: 'Allow' | 'Deny';
   /** As written; who validates tokens reads them. */
   readonly tokenIssuers: readonly TokenIssuer[];
+  /** As written, and good; see mesh-settings.ts. */
+  readonly meshOptions: MeshOptionsSpec;
 }
 
 /** Where settings come from. */
@@ -69,7 +78,7 @@ export function findTrustDomain(store: StoreReader): TrustDomain | undefined {
  * Settles what the trust domain is.
  *
  * @throws TrustDomainError `TrustDomainMissing`, `TrustDomainConflict`, `TrustDomainInvalid`, `TTLInvalid`, `TTLTooLong`,
- *   `KeyTypeInvalid`, `IssuerInvalid`, `UpstreamInvalid` or `KeyEncryptionInvalid`
+ *   `KeyTypeInvalid`, `IssuerInvalid`, `UpstreamInvalid`, `KeyEncryptionInvalid` or `MeshOptionsInvalid`
  */
 export function trustDomainSettings({ resource, flag }: TrustDomainSources): TrustDomainSettings {
   const spec: Omit<TrustDomainSpec, 'name'> = resource?.spec ?? {};
@@ -85,7 +94,15 @@ export function trustDomainSettings({ resource, flag }: TrustDomainSources): Tru
     ...files(spec),
     defaultAction: spec.defaultAction ?? 'Deny',
     tokenIssuers: spec.tokenIssuers ?? [],
+    meshOptions: meshOptions(spec.meshOptions ?? {}),
   };
+}
+
+function meshOptions(written: MeshOptionsSpec): MeshOptionsSpec {
+  const [problem] = meshOptionsProblems(written);
+  if (problem === undefined) return written;
+  const { path, message, fix } = problem;
+  return refuse('MeshOptionsInvalid', `${path.join('.')}: ${message}${fix === undefined ? '' : `; ${fix}`}`);
 }
 
 /** The files that the settings name. */

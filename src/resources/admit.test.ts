@@ -162,6 +162,21 @@ describe('admitObject', () => {
     ],
     [
       'TrustDomain',
+      'meshOptions: { linkerd: { probeNetworks: [10.0.0.0] } }',
+      'spec.meshOptions.linkerd.probeNetworks[0]: "10.0.0.0" is not right here; write an address and the length of its prefix: "10.0.0.0/8", "2001:db8::/32"',
+    ],
+    [
+      'TrustDomain',
+      'meshOptions: { cilium: { podNetworks: [10.0.0.0/8, 10.0.0.0/40] } }',
+      'spec.meshOptions.cilium.podNetworks[1]: "10.0.0.0/40" is no CIDR block; write an address and the length of its prefix',
+    ],
+    [
+      'TrustDomain',
+      'meshOptions: { istoi: {} }',
+      'spec.meshOptions.istoi: there is no field "istoi"; did you mean istio?',
+    ],
+    [
+      'TrustDomain',
       'keyTypes: { jwtAuthority: ed25519 }',
       'spec.keyTypes.jwtAuthority: "ed25519" is none of ec-p256, ec-p384, rsa-2048, rsa-4096; write one of ec-p256, ec-p384, rsa-2048, rsa-4096',
     ],

@@ -24,6 +24,7 @@ import type {
   TrustDomainStatus,
   WorkloadIdentitySpec,
 } from './identity.js';
+import { meshOptions } from './mesh-options-schema.js';
 import type { CelRule, Fields, Schema } from './schema.js';
 import { atLeastOneOf, exactlyOneOf, flag, list, objectSchema, oneOf, optional, text } from './schema.js';
 import { containerSelector, processSelector } from './workload-selector-schema.js';
@@ -159,6 +160,7 @@ export const trustDomainSpec = objectSchema<TrustDomainSpec>(
     meshes: optional(
       names('Meshes to render policies for; those that the cluster has unless said.', mesh(), 16),
     ),
+    meshOptions: optional(meshOptions),
   },
   {
     rules: [

@@ -68,6 +68,46 @@ export interface TrustDomainSpec {
   readonly tokenIssuers?: readonly TokenIssuer[];
   /** Meshes to render for; those that the cluster has, unless said. */
   readonly meshes?: readonly string[];
+  /** How those meshes are installed, where that is not as usual. */
+  readonly meshOptions?: MeshOptionsSpec;
+}
+
+/** What the rules of a mesh need to know of how it is installed. */
+export interface MeshOptionsSpec {
+  readonly istio?: {
+    /** Whose objects hold in the whole mesh; `istio-system` unless said. */
+    readonly rootNamespace?: string;
+    /** By the labels of namespaces and pods unless said. */
+    readonly mode?: 'Sidecar' | 'Ambient';
+  };
+  readonly linkerd?: {
+    /** Of its control plane; `linkerd` unless said. */
+    readonly namespace?: string;
+    /** Its own; `cluster.local` unless said. */
+    readonly trustDomain?: string;
+    /** Where the kubelets' probes come from; HTTP probes are denied without. */
+    readonly probeNetworks?: readonly string[];
+  };
+  readonly networkPolicy?: PodNetworkOptionsSpec & {
+    /** A mesh behind it enforces HTTP and the rest. */
+    readonly outerLayer?: boolean;
+  };
+  readonly cilium?: PodNetworkOptionsSpec & {
+    /** The largest regular expression that its Envoy takes; 100 unless said. */
+    readonly maxRegexProgramSize?: number;
+  };
+  readonly kuma?: {
+    /** Which the objects are of; `default` unless said. */
+    readonly mesh?: string;
+  };
+}
+
+/** What those need to know that see addresses rather than identities. */
+export interface PodNetworkOptionsSpec {
+  /** The addresses that pods have. */
+  readonly podNetworks?: readonly string[];
+  /** Whether callers from outside the cluster may hold identities; true unless said. */
+  readonly outsideIdentities?: boolean;
 }
 
 export interface AuthorityStatus {

@@ -8,6 +8,7 @@ import type {
 } from './identity.js';
 import { clusterIdentityProblems, workloadIdentityProblems } from './identity-semantics.js';
 import type { SignetKind } from './kinds.js';
+import { meshOptionsProblems } from './mesh-options-schema.js';
 import { error } from './names.js';
 import { accessRequestProblems, accessRoleProblems, policyProblems } from './policy-semantics.js';
 import type {
@@ -46,11 +47,12 @@ export function checkSemantics(kind: SignetKind, object: Readonly<Record<string,
   }
 }
 
-function trustDomainProblems({ ttls }: TrustDomainSpec): Problem[] {
+function trustDomainProblems({ ttls, meshOptions = {} }: TrustDomainSpec): Problem[] {
   return [
     ...durationProblems(ttls?.authority, ['spec', 'ttls', 'authority'], 'authority'),
     ...durationProblems(ttls?.x509Svid, ['spec', 'ttls', 'x509Svid'], 'svid'),
     ...durationProblems(ttls?.jwtSvid, ['spec', 'ttls', 'jwtSvid'], 'svid'),
+    ...meshOptionsProblems(meshOptions),
   ];
 }
 

@@ -314,6 +314,15 @@ interface Term {
       await until('a NetworkPolicy is there', async () => (await list(policies)).length > 0);
       await put(trustDomain({ meshes: ['istio'] }));
       await until('it is gone', async () => (await list(policies)).length === 0);
+      const root = (name: string): Promise<boolean> =>
+        list(`${ISTIO}/namespaces/${name}/authorizationpolicies`).then(({ length }) => length > 0);
+      expect(await root('istio-system')).toBe(true);
+      await put(namespace('mesh-root'));
+      await put(trustDomain({ meshes: ['istio'], meshOptions: { istio: { rootNamespace: 'mesh-root' } } }));
+      await until('it is rendered for the root namespace', () => root('mesh-root'));
+      await until('and not for another', async () => !(await root('istio-system')));
+      await put(trustDomain({ meshes: ['istio'] }));
+      await until('it is back', async () => (await root('istio-system')) && !(await root('mesh-root')));
       await kubectl('delete', '-f', join('test', 'rig', 'crds', 'linkerd.yaml'));
       await kubectl('delete', 'crd', 'authorizationpolicies.security.istio.io');
       await until('istio is missed', async () => (await reason('late/one')) === 'MeshMissing');

@@ -122,6 +122,30 @@ describe('the commands about policies', () => {
     }
   });
 
+  it('render as the TrustDomain says that the mesh is installed, but for what the command line says', async () => {
+    const changed = await mkdtemp(join(tmpdir(), 'signet-meshes-'));
+    try {
+      await cp(EXAMPLE, changed, { recursive: true, filter: (path) => !path.endsWith('.mjs') });
+      const path = join(changed, 'trust-domain.yaml');
+      const text = await readFile(path, 'utf8');
+      const more = '  meshOptions: { istio: { rootNamespace: mesh-root } }\n';
+      await writeFile(
+        path,
+        text.replace(/^spec:\n/m, (line) => `${line}${more}`),
+      );
+      const namespaces = async (...flags: readonly string[]): Promise<readonly unknown[]> => {
+        const { out } = await run('render', changed, ...flags);
+        return parseAllDocuments(out).map((document) => document.getIn(['metadata', 'namespace']));
+      };
+      expect(await namespaces('--mesh', 'istio')).toContain('mesh-root');
+      const other = await namespaces('--mesh', 'istio', '--root-namespace', 'istio-system');
+      expect(other).toContain('istio-system');
+      expect(other).not.toContain('mesh-root');
+    } finally {
+      await rm(changed, { recursive: true });
+    }
+  });
+
   it('say which accesses a change opens and closes', async () => {
     expect(await run('diff', EXAMPLE, EXAMPLE)).toMatchObject({ code: 0, out: 'no access changes\n' });
     const policy = join(folder, 'access.yaml');

@@ -10,7 +10,13 @@ export const RIGHT: Readonly<Record<SignetKind, string>> = {
     upstreamAuthority: { disk: { certificateFile: /etc/ca.pem, keyFile: /etc/ca.key } }
     keyEncryption: { local: { keyFile: /etc/kek } }
     defaultAction: Deny
-    meshes: [istio, networkpolicy]`,
+    meshes: [istio, networkpolicy]
+    meshOptions:
+      istio: { rootNamespace: istio-system, mode: Ambient }
+      linkerd: { namespace: linkerd, trustDomain: cluster.local, probeNetworks: [10.0.0.0/8, "fd00::/8"] }
+      networkPolicy: { podNetworks: [10.244.0.0/16], outsideIdentities: false, outerLayer: true }
+      cilium: { podNetworks: [10.244.0.0/16], outsideIdentities: true, maxRegexProgramSize: 1000 }
+      kuma: { mesh: default }`,
   WorkloadIdentity: `
     podSelector: { matchLabels: { app: web }, matchExpressions: [{ key: tier, operator: In, values: [a, b] }] }
     serviceAccountNames: [web]

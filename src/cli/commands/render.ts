@@ -11,6 +11,7 @@ import {
   type AccessSource,
   type SourceOptions,
 } from '../access-source.js';
+import type { MeshSettings } from '../../cluster/mesh-settings.js';
 import { addClusterOptions, CLUSTER_ROOT } from '../cluster.js';
 import { EXIT, ExitWith, type CliIo } from '../io.js';
 import { addMeshOptions } from '../mesh-flags.js';
@@ -64,7 +65,7 @@ async function renderPolicies(io: CliIo, path: string | undefined, options: Rend
   const about = { format: output, root: path ?? CLUSTER_ROOT, rules: Object.values(RENDER_RULES) };
   const source = await openForReport(io, about, () => openAccessSource(io, path, options));
   const context = contextOf(source, instantOf(io, options.at), options.trustDomainAlias);
-  const rendering = renderOrBundle(context, options);
+  const rendering = renderOrBundle(context, options, source.meshes);
   if (output === 'sarif') {
     const findings = [...fileFindings(source.warnings), ...reported(rendering, source)];
     writeSarif(io, { ...about, findings, done: true });
@@ -94,8 +95,8 @@ function contextOf(
 }
 
 /** With `--bundle` the objects are in a file, so there are none to print. */
-function renderOrBundle(context: RenderContext, options: RenderOptions): Rendering {
-  if (options.bundle === undefined) return render(rendererOf(options.mesh, options), context);
+function renderOrBundle(context: RenderContext, options: RenderOptions, meshes: MeshSettings): Rendering {
+  if (options.bundle === undefined) return render(rendererOf(options.mesh, options, meshes), context);
   const { verdicts } = writeBundle(context, options.bundle, options);
   return { mesh: options.mesh, objects: [], verdicts };
 }

@@ -288,6 +288,27 @@ describe('objects', () => {
     expect(ready(store, 'payments/access')).toMatch(/^True Compiled: .*no mesh/);
   });
 
+  it('are rendered for the meshes as the TrustDomain says that these are installed, also when it says otherwise', async () => {
+    const store = payments();
+    const objects = new FakeObjects();
+    const { clock, logger } = start(store, objects, served('istio'));
+    await pass(clock);
+    expect(objects.owners()).toContain('istio/istio-system');
+    store.put(trustDomain({ meshOptions: { istio: { rootNamespace: 'mesh-root' } } }));
+    await pass(clock);
+    expect(objects.owners()).toContain('istio/mesh-root');
+    expect(objects.owners()).not.toContain('istio/istio-system');
+    // One that cannot be used leaves what is applied.
+    store.put(trustDomain({ meshOptions: { linkerd: { probeNetworks: ['10.0.0.0/99'] } } }));
+    await pass(clock);
+    expect(objects.owners()).toContain('istio/mesh-root');
+    store.put(trustDomain());
+    await pass(clock);
+    expect(objects.owners()).toContain('istio/istio-system');
+    expect(objects.owners()).not.toContain('istio/mesh-root');
+    expect(logger.lines).toEqual([]);
+  });
+
   it('begin and end at the very instant', async () => {
     const store = payments();
     const from = new Date(START + 3_600_000).toISOString();

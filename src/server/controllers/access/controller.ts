@@ -17,6 +17,8 @@ import { AccessStatuses } from './access-statuses.js';
 import { meshOf, ownerName } from './desired-objects.js';
 import { MeshObjects } from './mesh-objects.js';
 import { MeshRendering } from './mesh-rendering.js';
+import { meshSettings } from '../../../cluster/mesh-settings.js';
+import type { MeshOptionsSpec } from '../../../resources/identity.js';
 import { chooseMeshes, type MeshChoice } from './meshes.js';
 
 /** What the controller is made of. */
@@ -66,6 +68,7 @@ class AccessController implements Controller {
   readonly #statuses: AccessStatuses;
   readonly #zones = new ZoneClock();
   readonly #renderings = new Map<string, MeshRendering>();
+  #meshOptions = '{}';
   #problems: readonly string[] = [];
   /** Meshes that are there and not rendered for, with why. */
   #withheld: MeshChoice['withheld'] = new Map();
@@ -214,7 +217,7 @@ class AccessController implements Controller {
     const { view, settings } = this.#model;
     if (types === undefined || view === undefined || settings === undefined) return;
     const choice = chooseMeshes(this.#model.meshes, types, settings.defaultAction);
-    const otherMeshes = this.#choose(choice.meshes);
+    const otherMeshes = this.#choose(choice.meshes, settings.meshOptions);
     const otherWithheld = choice.withheld.size !== this.#withheld.size;
     this.#withheld = choice.withheld;
     const problems = [...choice.problems];
@@ -281,7 +284,7 @@ class AccessController implements Controller {
   }
 
   /** Begins to render for meshes that are new, and takes back what was rendered for those that are no more. */
-  #choose(meshes: readonly MeshRendering['mesh'][]): boolean {
+  #choose(meshes: readonly MeshRendering['mesh'][], options: MeshOptionsSpec): boolean {
     const wanted = new Map(meshes.map((mesh) => [mesh.name, mesh]));
     let other = false;
     for (const [name, rendering] of this.#renderings) {
@@ -294,9 +297,12 @@ class AccessController implements Controller {
       this.#options.logger.info('no longer rendered for a mesh', { mesh: name });
       other = true;
     }
+    const text = JSON.stringify(options);
+    if (text !== this.#meshOptions) this.#renewRenderings();
+    this.#meshOptions = text;
     for (const [name, mesh] of wanted) {
       if (this.#renderings.has(name)) continue;
-      this.#renderings.set(name, new MeshRendering(mesh));
+      this.#renderings.set(name, new MeshRendering(mesh, meshSettings(options)));
       this.#options.logger.info('rendered for a mesh', { mesh: name });
       other = true;
       // What is there of it and is not wanted any more.
@@ -304,6 +310,13 @@ class AccessController implements Controller {
         if (meshOf(owner) === name) this.#queue.enqueue(`objects ${owner}`, 'background');
     }
     return other;
+  }
+
+  /** Everything is rendered anew; what was applied stays until that is there. */
+  #renewRenderings(): void {
+    for (const { desired } of this.#renderings.values())
+      for (const owner of desired.owners()) this.#queue.enqueue(`objects ${owner}`, 'background');
+    this.#renderings.clear();
   }
 
   #tellStatuses(policies: Iterable<string>): void {

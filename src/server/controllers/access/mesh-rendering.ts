@@ -1,6 +1,7 @@
 import { createIncrementalRender, type IncrementalRender } from '../../../access/mesh/incremental.js';
 import type { RenderContext, Verdict } from '../../../access/mesh/renderer.js';
 import { policyName } from '../../../access/policy/model.js';
+import type { MeshSettings } from '../../../cluster/mesh-settings.js';
 import { DesiredObjects, type PolicyKey } from './desired-objects.js';
 import type { Mesh } from './meshes.js';
 
@@ -22,10 +23,10 @@ export class MeshRendering {
   readonly #verdicts = new Map<PolicyKey, readonly Verdict[]>();
   #done = false;
 
-  constructor(mesh: Mesh) {
+  constructor(mesh: Mesh, settings: MeshSettings) {
     this.mesh = mesh;
     this.desired = new DesiredObjects(mesh);
-    this.#render = createIncrementalRender(mesh.renderer());
+    this.#render = createIncrementalRender(mesh.renderer(settings));
   }
 
   /** False until it was rendered once: until then nobody knows what is no longer wanted. */

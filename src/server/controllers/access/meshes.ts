@@ -7,6 +7,7 @@ import { linkerdRenderer } from '../../../access/mesh/linkerd/renderer.js';
 import { networkPolicyRenderer } from '../../../access/mesh/networkpolicy/renderer.js';
 import { opaRenderer } from '../../../access/mesh/opa/renderer.js';
 import type { KubernetesObject, Renderer } from '../../../access/mesh/renderer.js';
+import type { MeshSettings } from '../../../cluster/mesh-settings.js';
 import { didYouMean } from '../../../lib/did-you-mean.js';
 import type { AppliedKind } from '../../../store/kubernetes/applied-report.js';
 import type { ServedTypes } from '../../../store/kubernetes/discovery.js';
@@ -15,7 +16,7 @@ import type { ServedTypes } from '../../../store/kubernetes/discovery.js';
 export interface Mesh {
   /** As `TrustDomain.spec.meshes` calls it. */
   readonly name: string;
-  readonly renderer: () => Renderer;
+  readonly renderer: (settings: MeshSettings) => Renderer;
   /** What it becomes. The cluster has the mesh when it serves the first of them. */
   readonly kinds: readonly [AppliedKind, ...AppliedKind[]];
   /** Rendered only where it is asked for by name: every cluster serves its kinds. */
@@ -45,7 +46,7 @@ const CONFIG_MAP = kind('', 'ConfigMap', 'v1');
 export const MESHES: readonly Mesh[] = [
   {
     name: 'istio',
-    renderer: istioRenderer,
+    renderer: ({ istio }) => istioRenderer(istio),
     kinds: [
       kind('security.istio.io', 'AuthorizationPolicy', 'v1'),
       kind('security.istio.io', 'RequestAuthentication', 'v1'),
@@ -57,7 +58,7 @@ export const MESHES: readonly Mesh[] = [
   },
   {
     name: 'cilium',
-    renderer: ciliumRenderer,
+    renderer: ({ cilium }) => ciliumRenderer(cilium),
     kinds: [
       kind('cilium.io', 'CiliumNetworkPolicy', 'v2'),
       kind('cilium.io', 'CiliumClusterwideNetworkPolicy', 'v2'),
@@ -66,7 +67,7 @@ export const MESHES: readonly Mesh[] = [
   },
   {
     name: 'linkerd',
-    renderer: linkerdRenderer,
+    renderer: ({ linkerd }) => linkerdRenderer(linkerd),
     kinds: [
       kind('policy.linkerd.io', 'Server', 'v1beta3'),
       kind('policy.linkerd.io', 'AuthorizationPolicy', 'v1alpha1'),
@@ -77,22 +78,22 @@ export const MESHES: readonly Mesh[] = [
   },
   {
     name: 'kuma',
-    renderer: kumaRenderer,
+    renderer: ({ kuma }) => kumaRenderer(kuma),
     kinds: [kind('kuma.io', 'MeshTrafficPermission', 'v1alpha1')],
   },
   {
     name: 'gateway',
-    renderer: gatewayRenderer,
+    renderer: () => gatewayRenderer(),
     kinds: [kind('gateway.networking.k8s.io', 'AuthorizationPolicy', 'v1alpha1')],
   },
   {
     name: 'networkpolicy',
-    renderer: networkPolicyRenderer,
+    renderer: ({ networkpolicy }) => networkPolicyRenderer(networkpolicy),
     kinds: [kind('networking.k8s.io', 'NetworkPolicy', 'v1')],
     onlyIfAsked: true,
   },
-  { name: 'envoy', renderer: envoyRenderer, kinds: [CONFIG_MAP], onlyIfAsked: true },
-  { name: 'opa', renderer: opaRenderer, kinds: [CONFIG_MAP], onlyIfAsked: true, slow: true },
+  { name: 'envoy', renderer: () => envoyRenderer(), kinds: [CONFIG_MAP], onlyIfAsked: true },
+  { name: 'opa', renderer: () => opaRenderer(), kinds: [CONFIG_MAP], onlyIfAsked: true, slow: true },
 ];
 
 /** The kinds of objects that policies may become, each once. */
