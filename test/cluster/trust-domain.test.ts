@@ -260,9 +260,9 @@ const CA_SECRET = `${SECRETS}/signet-ca`;
         expect(await ask({ action: 'begin-anew', nonce: 'agents' })).toMatchObject({ outcome: 'Succeeded' });
         await untilReady('True Signing');
         const after = new Set(await active());
-        await until('the pod has another', () =>
-          Promise.resolve([...authorities].some((id) => after.has(id))),
-        );
+        const isAnew = (): boolean => [...authorities].some((id) => after.has(id));
+        // The agent looks at its bundle every ten seconds.
+        await until('the pod has another', () => Promise.resolve(isAnew()), 60_000);
         expect(agent.ids()).toHaveLength(1);
       } finally {
         await agent.stop();
