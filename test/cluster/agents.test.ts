@@ -1,4 +1,5 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals';
+import { X509Certificate } from 'node:crypto';
 import { makeKey } from '../../src/agent/key-maker.js';
 import { connectToServer } from '../../src/agent/remote/server-connection.js';
 import { systemClock } from '../../src/lib/clock.js';
@@ -25,6 +26,7 @@ import {
   prepareCluster,
   startClusterServer,
   SYSTEM,
+  TRUST_DOMAINS,
   type ClusterServer,
 } from '../support/cluster-server.js';
 import { startFront } from '../support/front.js';
@@ -106,6 +108,28 @@ const TRUST_DOMAIN = 'agents.test';
     await until('the SVID gone with the pod', () => !has(agent, uid));
     await deletePod(plane, 'shop', 'web-2');
     expect(agent.failures).toEqual([]);
+  }, 60_000);
+
+  it('replace what they hold with keys and lifetimes as the TrustDomain says now, without a restart', async () => {
+    const seen: string[] = [];
+    const agent = await startClusterAgent(plane, {
+      ...{ nodeName: 'n1', port, trustDomain: TRUST_DOMAIN },
+      signed(id, [leaf = new Uint8Array()]) {
+        const { publicKey, validFrom, validTo } = new X509Certificate(leaf);
+        const hours = (Date.parse(validTo) - Date.parse(validFrom)) / 3_600_000;
+        seen.push(`${id} ${publicKey.asymmetricKeyDetails?.namedCurve ?? '?'} ${Math.round(hours)}h`);
+      },
+    });
+    closers.push(() => agent.stop());
+    const uid = await makePod(plane, 'shop', boundPod('web-k', 'n1'));
+    const change = (spec: object): Promise<unknown> =>
+      plane.request('PATCH', `${TRUST_DOMAINS}/main`, { spec });
+    await until('the SVID of the pod', () => seen.includes(`${uid}/shop/web prime256v1 1h`));
+    await change({ keyTypes: { workload: 'ec-p384' }, ttls: { x509Svid: '3h' } });
+    await until('one with the other key and life', () => seen.includes(`${uid}/shop/web secp384r1 3h`));
+    await change({ keyTypes: null, ttls: null });
+    await until('one as before', () => seen.at(-1) === `${uid}/shop/web prime256v1 1h`);
+    await deletePod(plane, 'shop', 'web-k');
   }, 60_000);
 
   it('have nothing signed but what their own node holds', async () => {
