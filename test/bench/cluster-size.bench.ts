@@ -146,7 +146,7 @@ async function startAgents(
     },
   );
   const wanted = (AGENTS * PODS) / NODES;
-  const svids = (): number => agents.reduce((sum, { agent }) => sum + agent.stats().svids, 0);
+  const svids = (): number => agents.reduce((sum, one) => sum + one.svids(), 0);
   while (svids() < wanted && performance.now() - began < 60_000) await pause(20);
   return { agents, seconds: (performance.now() - began) / 1000, svids: svids() };
 }

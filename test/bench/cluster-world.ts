@@ -121,11 +121,14 @@ export async function startBenchServer(scope: Scope, plane: ControlPlane, atPort
 
 /** An agent of a node that is only a name. */
 export interface BenchAgent {
-  readonly agent: Agent;
+  /** How many SVIDs it holds. */
+  svids(): number;
   /** As the agent asks the server. */
   readonly api: NodeApi;
   /** Of the registrations that the server has told it of. */
   ids(): readonly string[];
+  /** Ends what it does by itself, and forgets its SVIDs; `api` goes on. */
+  rest(): Promise<void>;
   /** Stops it; resolves when it has stopped. */
   stop(): Promise<void>;
 }
@@ -169,19 +172,24 @@ export async function startBenchAgent(
     createRemoteNodeApi(
       () => connection.rpc,
       'bench.test',
-      (id) => agent.svidOf(id),
+      (id) => agent?.svidOf(id),
     ),
     events,
     ids,
   );
-  const agent: Agent = createAgent({ api, nodeName, ...parts });
+  let agent: Agent | undefined = createAgent({ api, nodeName, ...parts });
   const stopped = agent.run(stop.signal);
+  const rest = async (): Promise<void> => {
+    stop.abort();
+    await stopped.catch(() => undefined);
+    agent = undefined;
+  };
   return {
-    ...{ agent, api },
+    ...{ api, rest },
+    svids: () => agent?.stats().svids ?? 0,
     ids: () => [...ids],
     async stop() {
-      stop.abort();
-      await stopped.catch(() => undefined);
+      await rest();
       connection.close();
     },
   };
