@@ -2,19 +2,22 @@ import { describe, expect, it } from '@jest/globals';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseAllDocuments } from 'yaml';
-import { render, valueSets } from '../support/chart.js';
+import { render, renderAs, SECOND, USUAL, valueSets } from '../support/chart.js';
 import * as rig from '../rig/rig.js';
 
 /*
  * What the chart makes of each set of values, letter by letter: a change of the chart shows in a diff what it does to
  * installations. `UPDATE_GOLDEN=1` writes the files anew. Of the sets other than the default only what they change is kept.
+ * The set `second` is made under the name of another release, in another namespace.
  */
 
 const GOLDEN = join(import.meta.dirname, 'golden');
+const NAMES = ['default', 'small', 'watched', 'injecting', 'elsewhere', 'sealed', 'second'];
 
 /** The manifests, each under what it is of. */
-async function documents(values: string): Promise<ReadonlyMap<string, string>> {
-  const text = await render('--values', values);
+async function documents(name: string): Promise<ReadonlyMap<string, string>> {
+  const values = (await valueSets()).get(name) ?? '';
+  const text = await renderAs(name === 'second' ? SECOND : USUAL, '--values', values);
   return new Map(
     text
       .split(/^---\n/m)
@@ -36,15 +39,12 @@ function changed(before: ReadonlyMap<string, string>, after: ReadonlyMap<string,
 }
 
 (rig.isSkipped('kubernetes') ? describe.skip : describe)('the manifests of the chart', () => {
-  it.each(['default', 'small', 'watched', 'injecting', 'elsewhere', 'sealed'])(
+  it.each(NAMES)(
     'are those that were looked at: %s',
     async (name) => {
-      const sets = await valueSets();
-      const base = await documents(sets.get('default') ?? '');
+      const base = await documents('default');
       const text =
-        name === 'default'
-          ? [...base.values()].join('---\n')
-          : changed(base, await documents(sets.get(name) ?? ''));
+        name === 'default' ? [...base.values()].join('---\n') : changed(base, await documents(name));
       const file = join(GOLDEN, `${name}.yaml`);
       if (process.env['UPDATE_GOLDEN'] === '1') await writeFile(file, text);
       expect(text).toBe(await readFile(file, 'utf8'));
@@ -53,9 +53,7 @@ function changed(before: ReadonlyMap<string, string>, after: ReadonlyMap<string,
   );
 
   it('are of every set of values that there is', async () => {
-    expect([...(await valueSets()).keys()]).toEqual(
-      ['default', 'small', 'watched', 'injecting', 'elsewhere', 'sealed'].sort(),
-    );
+    expect([...(await valueSets()).keys()]).toEqual([...NAMES].sort());
   });
 
   it('are the same whenever they are made', async () => {

@@ -118,7 +118,7 @@ interface Existing {
   it('is taken whole by the API server, with each set of values', async () => {
     await plane.kubectl(['apply', '-f', join(CHART, 'crds')]);
     await plane.kubectl(['wait', '--for=condition=Established', 'crd', '--all', '--timeout=30s']);
-    for (const namespace of ['signet-system', 'signet-agents', 'security-nodes'])
+    for (const namespace of ['signet-system', 'signet-agents', 'security-nodes', 'signet-too-agents'])
       await create(plane, '/api/v1/namespaces', { metadata: { name: namespace } });
     await create(plane, '/api/v1/namespaces/signet-system/serviceaccounts', {
       metadata: { name: 'signet-test' },
@@ -142,7 +142,7 @@ interface Existing {
       expect({ name, ...run }).toMatchObject({ name, code: 0, stderr: '' });
       expect(run.stdout.match(/serverside-applied/g)?.length).toBe(manifests.length);
     }
-    await plane.kubectl(['delete', 'namespace', 'security-nodes']);
+    await plane.kubectl(['delete', 'namespace', 'security-nodes', 'signet-too-agents']);
   }, 300_000);
 
   it('is installed by one command that says what comes next', async () => {

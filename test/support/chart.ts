@@ -25,9 +25,25 @@ export async function runHelm(args: readonly string[], kubeconfig = '/dev/null')
   return { code, stdout, stderr };
 }
 
+/** A release of the chart: what it is called, and where it is. */
+export interface Release {
+  readonly name: string;
+  readonly namespace: string;
+}
+
+/** The release whose names are plain. */
+export const USUAL: Release = { name: 'signet', namespace: 'signet-system' };
+/** One beside it. */
+export const SECOND: Release = { name: 'second', namespace: 'signet-too' };
+
 /** The manifests of an installation as `signet` in `signet-system`. Throws with what helm says. */
 export async function render(...args: readonly string[]): Promise<string> {
-  const command = ['template', 'signet', CHART, '--namespace', 'signet-system', '--kube-version', '1.37.0'];
+  return renderAs(USUAL, ...args);
+}
+
+/** The manifests of another release. Throws with what helm says. */
+export async function renderAs({ name, namespace }: Release, ...args: readonly string[]): Promise<string> {
+  const command = ['template', name, CHART, '--namespace', namespace, '--kube-version', '1.37.0'];
   const { code, stdout, stderr } = await runHelm([...command, ...args]);
   if (code !== 0) throw new Error(stderr);
   return stdout;

@@ -92,3 +92,30 @@ rules:
   operator: NotIn
   values: [kube-system, {{ .Release.Namespace }}, {{ .Values.agent.namespace }}]
 {{- end }}
+
+{{/*
+The name of what the cluster has for this release alone: (dict "context" $ "name" "signet-server"). Two releases never share one,
+or the second would take the rights of the first. The usual release has plain names. Namespaces have no dots, so that no two
+pairs read the same; with at most 63 letters of a namespace and 53 of a release it stays far below the 253 that names may have.
+*/}}
+{{- define "signet.clusterName" -}}
+{{- with .context.Release -}}
+{{- $.name -}}
+{{- if or (ne .Name "signet") (ne .Namespace "signet-system") -}}
+.{{ .Namespace }}.{{ .Name }}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{/*
+Refuses to take from another release what a cluster has once: (dict "context" $ "apiVersion" … "kind" … "name" … "without" "csi.enabled=false").
+Helm itself does not look when both releases have had it before. Where there is no cluster to ask, nothing is refused.
+*/}}
+{{- define "signet.once" -}}
+{{- $marks := dig "metadata" "annotations" (dict) (lookup .apiVersion .kind "" .name) -}}
+{{- $owner := dig "meta.helm.sh/release-name" "" $marks -}}
+{{- $namespace := dig "meta.helm.sh/release-namespace" "" $marks -}}
+{{- if and $owner $namespace (or (ne $owner .context.Release.Name) (ne $namespace .context.Release.Namespace)) -}}
+{{- fail (printf "%s %s belongs to the release %s in the namespace %s, and a cluster has only one: leave it there with --set %s, or uninstall that release first (helm uninstall %s -n %s)" .kind .name $owner $namespace .without $owner $namespace) -}}
+{{- end -}}
+{{- end }}
