@@ -20,13 +20,12 @@ export class Revocations {
         const key = `${pod.namespace}/${pod.name}`;
         this.#pods.set(key, [...(this.#pods.get(key) ?? []), revocation]);
       }
-      // As an SVID's is written here: without leading zeros.
-      if (serialNumber !== undefined) serials.add(serialNumber.replace(/^0+(?=.)/, ''));
+      if (serialNumber !== undefined) serials.add(asOfSvid(serialNumber));
     }
     this.#serials = [...serials].sort();
   }
 
-  /** Serial numbers of X.509-SVIDs, lower-case hex without leading zeros, sorted. */
+  /** Serial numbers of X.509-SVIDs, as those have them, sorted. */
   get serials(): readonly string[] {
     return this.#serials;
   }
@@ -45,6 +44,15 @@ export class Revocations {
       .get(`${subject.namespace}/${subject.name}`)
       ?.find(({ spec }) => (spec.subject.pod?.uid ?? subject.uid) === subject.uid);
   }
+}
+
+/**
+ * A serial number as an SVID's is written: whole bytes in hex, none of the first ones zero. Programs that print certificates differ
+ * in the zeros that they leave out, and one SVID in sixteen has a serial number with a zero before its first byte's only digit.
+ */
+function asOfSvid(serialNumber: string): string {
+  const digits = serialNumber.replace(/^0+(?=.)/, '');
+  return digits.length % 2 === 0 ? digits : `0${digits}`;
 }
 
 /** Whether it holds by its `until`. */
