@@ -21,12 +21,12 @@ const pages = [
 /** A page whose commands go over several lines has them on one. */
 const read = (page: string): string => readFileSync(join(root, page), 'utf8').replaceAll(/\\\n\s*/g, '');
 
-function ioTo(write: (text: string) => void): CliIo {
+function ioTo(write: (text: string) => void, complain: (text: string) => void = () => undefined): CliIo {
   return {
     clock: systemClock,
     environment: {},
     stdout: write,
-    stderr: () => undefined,
+    stderr: complain,
     signal: new AbortController().signal,
   };
 }
@@ -105,11 +105,15 @@ describe('the commands of the pages', () => {
 
   it.each(printed)('%s: signet %s prints what is shown', async (_, argv, output) => {
     let out = '';
-    const io = ioTo((text) => (out += text));
+    let err = '';
+    const io = ioTo(
+      (text) => (out += text),
+      (text) => (err += text),
+    );
     await runProgram(buildProgram(io, ''), argv.split(/\s+/), io);
     // "…" stands for what is left out of a line; lines may be left out, but not be in another order.
     const lines = output.split('\n').filter((line) => line.trim() !== '');
     const text = lines.map((line) => line.split('…').map(escaped).join('.*'));
-    expect(out).toMatch(new RegExp(`^${text.join('$[^]*?^')}$`, 'm'));
+    expect(out === '' ? `nothing; to stderr: ${err}` : out).toMatch(new RegExp(`^${text.join('$[^]*?^')}$`, 'm'));
   });
 });
