@@ -114,6 +114,8 @@ describe('the commands of the pages', () => {
     // "…" stands for what is left out of a line; lines may be left out, but not be in another order.
     const lines = output.split('\n').filter((line) => line.trim() !== '');
     const text = lines.map((line) => line.split('…').map(escaped).join('.*'));
-    expect(out === '' ? `nothing; to stderr: ${err}` : out).toMatch(new RegExp(`^${text.join('$[^]*?^')}$`, 'm'));
+    expect(out === '' ? `nothing; to stderr: ${err}` : out).toMatch(
+      new RegExp(`^${text.join('$[^]*?^')}$`, 'm'),
+    );
   });
 });
