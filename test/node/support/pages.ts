@@ -21,9 +21,11 @@ export function blockOf(page: string, language: string): string {
   return block;
 }
 
-/** The only block of a page that is objects to apply, not a part of one. */
+/** The only block of a page that is whole objects to apply, from a namespace or a workload on; others show identities alone. */
 export function manifestOf(page: string): string {
-  const [manifest, ...more] = blocksOf(page, 'yaml').filter((block) => /^apiVersion: /m.test(block));
+  const [manifest, ...more] = blocksOf(page, 'yaml').filter(
+    (block) => /^apiVersion: /m.test(block) && /^kind: (Namespace|Pod|Deployment)$/m.test(block),
+  );
   if (manifest === undefined || more.length > 0)
     throw new Error(`docs/${page} has not one manifest to apply`);
   return manifest;
