@@ -97,6 +97,20 @@ describe('what is kept of a pod', () => {
     expect(JSON.stringify(kept).length).toBeLessThan(5_000);
   });
 
+  it('is always that a pod is the mirror of a static one, whatever else its node writes beside or into the mark', () => {
+    const mark = 'kubernetes.io/config.mirror';
+    const hash = 'f'.repeat(32);
+    const origin = { 'kubernetes.io/config.hash': hash, 'kubernetes.io/config.source': 'file' };
+    const before = Object.fromEntries(Array.from({ length: 9 }, (_, at) => [`a${at}`, 'x'.repeat(1000)]));
+    const staticUidOf = (annotations: object): string | undefined =>
+      podFacts(podTrimmer()(pod(1, { annotations })))?.staticUid;
+    expect(staticUidOf({ ...before })).toBeUndefined();
+    expect(staticUidOf({ ...before, ...origin, [mark]: hash })).toBe(hash);
+    // One that is not a kubelet's is a mirror all the same, of which the UID is not clear.
+    expect(staticUidOf({ ...before, ...origin, [mark]: 'x'.repeat(2000) })).toBe('');
+    expect(staticUidOf({ [mark]: '' })).toBe('');
+  });
+
   it('costs less than 1 KB of memory, measured with 20,000 pods of 500 Deployments', async () => {
     const here = (path: string): string => JSON.stringify(new URL(path, import.meta.url).href);
     const script = `

@@ -5,6 +5,15 @@ import type { ApiObject } from './watch.js';
 /** Annotations are read by ID templates: one of a pod's longer than this is not kept, nor more than so many in all. */
 const LONGEST_ANNOTATION = 1024;
 const MOST_ANNOTATIONS_LENGTH = 4096;
+/**
+ * What a kubelet says of a static pod on its mirror, kept whatever is beside it and however long it is: who makes a mirror writes
+ * the others, too, and one that is not known for a mirror would be taken for a pod of its namespace.
+ */
+const MIRROR_ANNOTATIONS: readonly string[] = ['mirror', 'hash', 'source'].map(
+  (name) => `kubernetes.io/config.${name}`,
+);
+/** Twice a hash: what is longer is none, and stays none when it is cut. */
+const LONGEST_MIRROR_ANNOTATION = 64;
 /** Written by tools for themselves. */
 const IGNORED_ANNOTATIONS: ReadonlySet<string> = new Set([
   'kubectl.kubernetes.io/last-applied-configuration',
@@ -75,9 +84,18 @@ function present(name: string, value: unknown): Fields {
 
 function shortAnnotations(annotations: Readonly<Record<string, string>> | undefined): Fields | undefined {
   const kept: Record<string, string> = {};
+  for (const name of MIRROR_ANNOTATIONS) {
+    const value = annotations?.[name];
+    if (value !== undefined) kept[name] = value.slice(0, LONGEST_MIRROR_ANNOTATION);
+  }
   let length = 0;
   for (const [name, value] of Object.entries(annotations ?? {})) {
-    if (IGNORED_ANNOTATIONS.has(name) || value.length > LONGEST_ANNOTATION) continue;
+    if (
+      MIRROR_ANNOTATIONS.includes(name) ||
+      IGNORED_ANNOTATIONS.has(name) ||
+      value.length > LONGEST_ANNOTATION
+    )
+      continue;
     length += name.length + value.length;
     if (length > MOST_ANNOTATIONS_LENGTH) break;
     kept[name] = value;
