@@ -67,17 +67,24 @@ export class WorkloadTable {
     this.#version += 1;
   }
 
-  /** Counts a pod; undefined for one that has ended, which is of no workload. */
-  add(object: StoredObject, spiffeIds: readonly string[]): AlikePods | undefined {
+  /**
+   * Counts a pod; undefined for one that has ended, which is of no workload. `alsoWithout`: not all that runs in it holds one of
+   * the IDs.
+   */
+  add(object: StoredObject, spiffeIds: readonly string[], alsoWithout = false): AlikePods | undefined {
     const facts = podFacts(object);
     if (facts === undefined) return undefined;
-    const workload = workloadOf(object, facts, spiffeIds);
+    const workload = {
+      ...workloadOf(object, facts, spiffeIds),
+      ...(alsoWithout && spiffeIds.length > 0 ? { alsoWithout: true as const } : {}),
+    };
     const key = JSON.stringify([
       workload.namespace,
       workload.name,
       workload.serviceAccount,
       Object.entries(workload.labels).sort(),
       workload.spiffeIds,
+      workload.alsoWithout,
       workload.ports,
     ]);
     const probes = JSON.stringify(workload.probes ?? []);

@@ -35,7 +35,9 @@ const pods = fc
     const pod = object('Pod', name, namespace, {
       spec: {
         nodeName: 'node',
-        containers: [{ ports: [{ containerPort: 80 }], livenessProbe: { httpGet: { port: 80, path } } }],
+        containers: [
+          { name: 'c', ports: [{ containerPort: 80 }], livenessProbe: { httpGet: { port: 80, path } } },
+        ],
       },
       status: { phase },
     });
@@ -44,12 +46,18 @@ const pods = fc
   });
 
 const identities = fc
-  .record({ namespace: oneOf(...NAMESPACES), app: oneOf(...APPS), path: oneOf('one', 'two') })
-  .map(({ namespace, app, path }) =>
+  .record({
+    namespace: oneOf(...NAMESPACES),
+    app: oneOf(...APPS),
+    path: oneOf('one', 'two'),
+    ofContainer: fc.boolean(),
+  })
+  .map(({ namespace, app, path, ofContainer }) =>
     object('WorkloadIdentity', app, namespace, {
       spec: {
         podSelector: { matchLabels: { app } },
         spiffeIDTemplate: `/ns/{{ .Namespace }}/${path}/${app}`,
+        ...(ofContainer ? { containerSelector: { names: ['c'] } } : {}),
       },
     }),
   );
@@ -102,6 +110,7 @@ describe('what policies are about', () => {
     });
     let given = 0;
     let ofProcesses = 0;
+    let ofContainers = 0;
     fc.assert(
       fc.property(fc.array(step, { minLength: 3, maxLength: 12 }), (steps) => {
         const store = new MemoryStore();
@@ -125,6 +134,7 @@ describe('what policies are about', () => {
           expect(world.inventory === before.inventory).toBe(isSame);
           expect(JSON.stringify(before.inventory)).toBe(before.text);
           given += world.inventory.workloads.filter(({ spiffeIds }) => spiffeIds.length > 1).length;
+          ofContainers += world.inventory.workloads.filter(({ alsoWithout }) => alsoWithout).length;
           const process = { kind: 'ClusterWorkloadIdentity' as const, namespace: '', name: 'process' };
           ofProcesses += world.resolver.identity?.(process)?.length ?? 0;
         }
@@ -133,6 +143,23 @@ describe('what policies are about', () => {
     );
     expect(given).toBeGreaterThan(50);
     expect(ofProcesses).toBeGreaterThan(20);
+    expect(ofContainers).toBeGreaterThan(20);
+  });
+
+  it('says of pods whose identities are for single containers that something in them may hold none', () => {
+    const store = new MemoryStore();
+    const identity = (name: string, more: object): StoredObject =>
+      object('WorkloadIdentity', name, 'red', { spec: { ...more, spiffeIDTemplate: `/ns/red/${name}` } });
+    store.put(
+      object('Pod', 'a', 'red', { spec: { nodeName: 'node', containers: [{ name: 'c' }, { name: 'd' }] } }),
+      identity('one', { containerSelector: { names: ['c'] } }),
+    );
+    const said = (): unknown =>
+      new World(store, settings.name, readRegistrations(store, settings)).inventory.workloads;
+    expect(said()).toMatchObject([{ spiffeIds: ['spiffe://td.test/ns/red/one'], alsoWithout: true }]);
+    store.put(identity('whole', {}));
+    expect(said()).toMatchObject([{ spiffeIds: [expect.anything(), expect.anything()] }]);
+    expect(JSON.stringify(said())).not.toContain('alsoWithout');
   });
 
   it('asks for the registrations of no other pods than those that a change is about', () => {

@@ -14,7 +14,14 @@ import {
 } from './inventory.js';
 
 /** A registration, as far as access is about it. */
-type Holding = Pick<Registration, 'subject' | 'identity' | 'spiffeId'>;
+type Holding = Pick<Registration, 'subject' | 'identity' | 'spiffeId' | 'containers'>;
+
+/** What a pod holds. */
+interface Held {
+  readonly uris: Set<string>;
+  /** Whether one of them is for the pod as a whole: else some of its containers may hold none. */
+  ofWhole: boolean;
+}
 
 /** The registrations of a store, as far as access is about them. */
 export interface RegistrationSource {
@@ -142,15 +149,15 @@ export class World {
   }
 
   /** Reads the registrations of a source that does not know them by pod: the IDs are counted, and given back by pod. */
-  #readByPod(): ReadonlyMap<string, Set<string>> {
-    const byPod = new Map<string, Set<string>>();
+  #readByPod(): ReadonlyMap<string, Held> {
+    const byPod = new Map<string, Held>();
     for (const holding of this.#registrations.all()) {
       this.#give(holding);
-      const { subject, spiffeId } = holding;
+      const { subject } = holding;
       if (subject.kind !== 'pod') continue;
-      const known = byPod.get(subject.uid);
-      if (known === undefined) byPod.set(subject.uid, new Set([spiffeId.uri]));
-      else known.add(spiffeId.uri);
+      const held = byPod.get(subject.uid) ?? holdsNothing();
+      byPod.set(subject.uid, held);
+      hold(held, holding);
     }
     return byPod;
   }
@@ -182,19 +189,22 @@ export class World {
     for (const given of before) this.#takeBack(given);
   }
 
-  #add(key: string, byPod?: ReadonlyMap<string, ReadonlySet<string>>): void {
+  #add(key: string, byPod?: ReadonlyMap<string, Held>): void {
     const object = this.#store.get('Pod', key);
     if (object === undefined) return;
     const { uid } = object.metadata;
-    const ids =
-      byPod === undefined
-        ? Array.from(this.#registrations.forPod?.(uid) ?? [], (one) => this.#give(one))
-        : [];
-    const uris = byPod === undefined ? new Set(ids.map(({ uri }) => uri)) : (byPod.get(uid) ?? []);
+    const holdings = byPod === undefined ? [...(this.#registrations.forPod?.(uid) ?? [])] : [];
+    const ids = holdings.map((one) => this.#give(one));
+    const held = byPod?.get(uid) ?? holdsNothing();
+    for (const holding of holdings) hold(held, holding);
     const namespace = namespaceOf(object);
     const pods = this.#podsOf.get(namespace) ?? new Set<string>();
     this.#podsOf.set(namespace, pods.add(key));
-    this.#pods.set(key, { namespace, workload: this.#workloads.add(object, [...uris]), ids });
+    this.#pods.set(key, {
+      namespace,
+      workload: this.#workloads.add(object, [...held.uris], !held.ofWhole),
+      ids,
+    });
   }
 
   /** Takes back what a pod was counted for; the pod may be known otherwise by now. */
@@ -225,6 +235,13 @@ export class World {
     ids?.delete(given.uri);
     if (ids?.size === 0) this.#given.delete(given.identity);
   }
+}
+
+const holdsNothing = (): Held => ({ uris: new Set(), ofWhole: false });
+
+function hold(held: Held, { spiffeId, containers }: Holding): void {
+  held.uris.add(spiffeId.uri);
+  held.ofWhole ||= containers === undefined;
 }
 
 const identityKey = ({ kind, namespace, name }: IdentityName): string => `${kind} ${namespace}/${name}`;

@@ -24,6 +24,8 @@ export interface WorkloadProbe {
 export interface InventoryWorkload extends TargetWorkload {
   /** Every SPIFFE ID that its pods get. */
   readonly spiffeIds: readonly string[];
+  /** Some of what runs in its pods may hold none of these: they are given to single containers. */
+  readonly alsoWithout?: true;
   readonly ports: readonly WorkloadPort[];
   readonly probes?: readonly WorkloadProbe[];
 }

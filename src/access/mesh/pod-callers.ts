@@ -65,14 +65,15 @@ export class Callers {
     return this.#options.podNetworks ?? [];
   }
 
-  /** Whoever the pods of a class may speak as: each with each ID that it holds, or without any when it holds none. */
+  /** Whoever the pods of a class may speak as: each with each ID that it holds, and without any where something in it holds none. */
   of(pods: PodClass): readonly Caller[] {
     let callers = this.#pods.get(pods);
     if (callers === undefined) {
       callers = pods.workloads.flatMap((workload) =>
-        workload.spiffeIds.length === 0
-          ? [this.#pod(workload, undefined)]
-          : workload.spiffeIds.map((uri) => this.#pod(workload, uri)),
+        [
+          ...workload.spiffeIds,
+          ...(workload.spiffeIds.length === 0 || workload.alsoWithout === true ? [undefined] : []),
+        ].map((uri) => this.#pod(workload, uri)),
       );
       this.#pods.set(pods, callers);
     }

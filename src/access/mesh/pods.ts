@@ -21,7 +21,7 @@ export interface PodNamespace {
   readonly classes: readonly PodClass[];
   /** Whether all IDs that its pods hold lie under `/ns/<this namespace>/` of the own trust domain. */
   readonly regular: boolean;
-  /** Whether there are pods and each of them holds an ID. */
+  /** Whether there are pods and all that runs in each of them holds an ID. */
   readonly covered: boolean;
 }
 
@@ -146,10 +146,12 @@ function groupNamespaces(
   }
   return new Map(
     [...grouped].map(([name, list]) => {
-      const ids = list.flatMap(({ workloads }) => workloads.map(({ spiffeIds }) => spiffeIds));
+      const all = list.flatMap(({ workloads }) => workloads);
       const prefix = `spiffe://${inventory.trustDomain}/ns/${name}/`;
-      const regular = ids.every((uris) => uris.every((uri) => uri.startsWith(prefix)));
-      const covered = regular && ids.length > 0 && ids.every((uris) => uris.length > 0);
+      const regular = all.every(({ spiffeIds }) => spiffeIds.every((uri) => uri.startsWith(prefix)));
+      const isCovered = ({ spiffeIds, alsoWithout }: InventoryWorkload): boolean =>
+        spiffeIds.length > 0 && alsoWithout !== true;
+      const covered = regular && all.length > 0 && all.every(isCovered);
       return [name, { name, classes: list, regular, covered }];
     }),
   );

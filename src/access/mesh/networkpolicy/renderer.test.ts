@@ -65,6 +65,17 @@ const isFrom = (namespace: string, app: string): object => ({
 });
 
 describe('NetworkPolicy', () => {
+  it('lets in no pods of which one container alone holds the identity, for the others come from there as well', () => {
+    const rules: readonly RuleInput[] = [{ name: 'r', from: [web], to: [{ ports: [8080] }] }];
+    const ofNamespace: readonly RuleInput[] = [{ name: 'r', from: [{ namespaces: ['shop'] }] }];
+    const partly = [workload('shop', 'api'), workload('shop', 'web', { alsoWithout: true })];
+    for (const allowing of [rules, ofNamespace]) {
+      const result = rendered([policy(allowing)], { workloads: partly });
+      expect(JSON.stringify(specOf(result, 'workload.api'))).not.toContain('"web"');
+      expect(overallFidelity(result.verdicts)).not.toBe('Exact');
+    }
+  });
+
   it('lets in the pods that hold the identity, and closes the target by its own selector too', () => {
     const result = rendered([policy([{ name: 'r', from: [web], to: [{ ports: [8080] }] }])]);
     expect(specOf(result, 'workload.api')).toEqual({
