@@ -68,7 +68,7 @@ export function podCertificateRequests(parts: PodCertificateRequestsParts): PodC
     async answer({ namespace, name, uid }, status) {
       if (current === undefined) return false;
       try {
-        await writer.applyStatus(current.type, { namespace, name }, uid, status);
+        await writer.applyStatus(current.type, { namespace, name }, { uid }, status);
         return true;
       } catch (thrown) {
         const { code } = ApiError.from(thrown);

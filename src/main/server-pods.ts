@@ -41,7 +41,12 @@ export async function servePods(parts: ServerPodsParts): Promise<RunningWebhook 
     ...{ store, leading, clock, random, logger, ...node.readiness },
     observe: parts.controllers.observe('readiness'),
     async write({ namespace, name, uid }, condition) {
-      const written = await writer.applyStatus(POD, { namespace, name }, uid, { conditions: [condition] });
+      const written = await writer.applyStatus(
+        POD,
+        { namespace, name },
+        { uid },
+        { conditions: [condition] },
+      );
       return written.metadata.resourceVersion;
     },
   });

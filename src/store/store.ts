@@ -38,11 +38,17 @@ export interface Store {
    * they are visible to list and get. Returns a function that ends the subscription.
    */
   subscribe(onChanges: (changes: readonly StoreChange[]) => void): () => void;
-  /** Writes the status of an object; a no-op when it is equal to what is there. */
-  writeStatus(kind: string, key: string, status: unknown): Promise<void>;
+  /**
+   * Writes the status of an object; a no-op when it is equal to what is there. `asSeen`: only over what has been seen of
+   * the object here; rejects with the code {@link STATUS_CONFLICT} where others have changed it since.
+   */
+  writeStatus(kind: string, key: string, status: unknown, how?: { readonly asSeen?: boolean }): Promise<void>;
   /** The status last written, if any. */
   status(kind: string, key: string): unknown;
 }
+
+/** Others have changed the object since it was last seen: what they wrote is to be looked at first. */
+export const STATUS_CONFLICT = 'StatusConflict';
 
 /** What is enough for those who only read and watch. */
 export type StoreReader = Pick<Store, 'list' | 'get' | 'subscribe'>;

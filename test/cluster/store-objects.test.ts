@@ -270,6 +270,38 @@ interface Schema {
   );
 
   it(
+    'lets one alone of two write over what both have seen, where that is asked for',
+    async () => {
+      const key = 'shop/contested';
+      const worlds = [await synced({}), await synced({})];
+      await made(IDENTITIES, identity('contested'));
+      let last: number | undefined;
+      for (let round = 0; round < 20; round++) {
+        for (const { store } of worlds) {
+          await until('it is seen', () => store.get('WorkloadIdentity', key) !== undefined);
+          await until('both have seen the last', () => {
+            const seen = store.status('WorkloadIdentity', key) as
+              { readonly podsSelected: number } | undefined;
+            return seen?.podsSelected === last;
+          });
+        }
+        const results = await Promise.allSettled(
+          worlds.map(({ store }, side) =>
+            store.writeStatus('WorkloadIdentity', key, { podsSelected: 2 * round + side }, { asSeen: true }),
+          ),
+        );
+        const winner = results.findIndex(({ status }) => status === 'fulfilled');
+        expect(results[1 - winner]).toMatchObject({ status: 'rejected', reason: { code: 'StatusConflict' } });
+        last = 2 * round + winner;
+        const { body } = await admin.request('GET', `${IDENTITIES}/contested`);
+        expect((body as { readonly status: unknown }).status).toEqual({ podsSelected: last });
+      }
+      for (const world of worlds) expect(await world.settled()).toEqual([]);
+    },
+    LONG,
+  );
+
+  it(
     'does not write the status of an object that is gone, or another of its name',
     async () => {
       const world = await synced({});

@@ -54,6 +54,15 @@ export class KindTable {
     return written?.uid === object.metadata.uid ? written.status : statusOf(object);
   }
 
+  /** The version that the answer to {@link status} is of. */
+  version(key: string): string | undefined {
+    const object = this.#objects.get(key);
+    const written = this.#written.get(key);
+    return written !== undefined && written.uid === object?.metadata.uid
+      ? written.version
+      : object?.metadata.resourceVersion;
+  }
+
   /** These are all there are. */
   replace(objects: readonly ApiObject[]): StoreChange[] {
     const present = new Set(objects.map(keyOf));

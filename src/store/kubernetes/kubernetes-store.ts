@@ -5,13 +5,13 @@ import type { Logger } from '../../lib/logger.js';
 import type { Random } from '../../lib/random.js';
 import { WatchedValue } from '../../lib/watched.js';
 import { SIGNET_GROUP } from '../../resources/meta.js';
-import type { Store, StoreChange, StoredObject } from '../store.js';
+import { STATUS_CONFLICT, type Store, type StoreChange, type StoredObject } from '../store.js';
 import type { KubernetesApi } from './api.js';
 import { ApiError } from './api-error.js';
 import { contains } from './applied-content.js';
 import { KindTable } from './kind-table.js';
 import { statusOf } from './object-status.js';
-import { isOfOlderCrd, type ObjectWriter } from './object-writer.js';
+import { isOfOlderCrd, type ObjectWriter, type Precondition } from './object-writer.js';
 import { runReflector, type ReflectorStep } from './reflector.js';
 import type { ResourceType } from './resource-type.js';
 import { trimObject } from './trim.js';
@@ -126,7 +126,12 @@ class Mirror implements KubernetesStore {
     return this.#tables.get(kind)?.status(key);
   }
 
-  async writeStatus(kind: string, key: string, status: unknown): Promise<void> {
+  async writeStatus(
+    kind: string,
+    key: string,
+    status: unknown,
+    { asSeen = false }: { readonly asSeen?: boolean } = {},
+  ): Promise<void> {
     const type = this.#types.get(kind);
     const table = this.#tables.get(kind);
     const object = table?.get(key);
@@ -134,28 +139,42 @@ class Mirror implements KubernetesStore {
     if (type === undefined || table === undefined || object === undefined) return;
     const given = withoutUndefined(status);
     if (table.hasStatus(key, given)) return;
+    const present = { ...object, status: table.status(key) } as ApiObject;
+    const version = asSeen ? table.version(key) : undefined;
     try {
-      const answer = await this.#write(type, { ...object, status: table.status(key) } as ApiObject, given);
+      const answer = await this.#write(type, present, version, given);
       if (!isDeepStrictEqual(given, statusOf(answer))) this.#complainOfCrd(kind);
       table.wrote(key, given, answer);
     } catch (thrown) {
       const error = ApiError.from(thrown);
+      if (error.code === 'ApiConflict' && asSeen)
+        throw new SignetError(STATUS_CONFLICT, `${kind} ${key} has changed since it was read`, {
+          cause: error,
+        });
       // Gone, or another object of the same name by now, which will be looked at in its turn.
       if (error.code === 'ApiNotFound' || error.code === 'ApiConflict') return;
       throw error;
     }
   }
 
-  async #write(type: ResourceType, object: ApiObject, status: unknown): Promise<ApiObject> {
+  async #write(
+    type: ResourceType,
+    object: ApiObject,
+    version: string | undefined,
+    status: unknown,
+  ): Promise<ApiObject> {
     const { writer } = this.#options;
     const { uid, namespace = '', name } = object.metadata;
+    const over = (seen: string | undefined): Precondition =>
+      version === undefined || seen === undefined ? { uid } : { uid, resourceVersion: seen };
     try {
-      const answer = await writer.applyStatus(type, { namespace, name }, uid, status);
+      const answer = await writer.applyStatus(type, { namespace, name }, over(version), status);
       // Others may have added to it, but the status is ours as a whole.
-      return contains(status, statusOf(answer)) ? answer : await writer.replaceStatus(type, answer, status);
+      if (contains(status, statusOf(answer))) return answer;
+      return await writer.replaceStatus(type, answer, over(answer.metadata.resourceVersion), status);
     } catch (thrown) {
       if (!isOfOlderCrd(ApiError.from(thrown))) throw thrown;
-      return writer.replaceStatus(type, object, status);
+      return writer.replaceStatus(type, object, over(version), status);
     }
   }
 

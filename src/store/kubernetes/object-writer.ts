@@ -23,6 +23,12 @@ export interface AppliedObject {
   };
 }
 
+/** Of which object, and over which version of it, something is written. */
+export interface Precondition {
+  readonly uid: string;
+  readonly resourceVersion?: string;
+}
+
 /** Writes to the API server. All methods reject with ApiError. */
 export interface ObjectWriter {
   /**
@@ -30,14 +36,22 @@ export interface ObjectWriter {
    * Field conflicts are taken over: what is ours by name is ours.
    */
   apply(type: ResourceType, object: AppliedObject): Promise<ApiObject>;
-  /** The same for the status of an object that exists. `ApiConflict` when it has another uid by now. */
-  applyStatus(type: ResourceType, ref: ObjectRef, uid: string, status: unknown): Promise<ApiObject>;
+  /**
+   * The same for the status of an object that exists. `ApiConflict` when it has another uid by now, or another version
+   * where one is said.
+   */
+  applyStatus(type: ResourceType, ref: ObjectRef, only: Precondition, status: unknown): Promise<ApiObject>;
   /**
    * Makes this the whole status of an object that has been read, also what others have written there. Fields that the CRD
    * does not know, because it is older, are left out by the API server, which refuses to apply them. `ApiConflict` when it
-   * has another uid by now.
+   * has another uid by now, or another version where one is said.
    */
-  replaceStatus(type: ResourceType, object: ApiObject, status: unknown): Promise<ApiObject>;
+  replaceStatus(
+    type: ResourceType,
+    object: ApiObject,
+    only: Precondition,
+    status: unknown,
+  ): Promise<ApiObject>;
   /** `ApiNotFound` when there is none. */
   get(type: ResourceType, ref: ObjectRef): Promise<ApiObject>;
   /** `ApiConflict` when it exists already. */
@@ -85,14 +99,13 @@ export function createObjectWriter({ api, fieldManager }: ObjectWriterOptions): 
   };
   return {
     apply: (type, object) => apply(type, refOf(object), object),
-    applyStatus: (type, ref, uid, status) =>
-      apply(type, ref, { metadata: { ...metadataOf(ref), uid }, status }, 'status'),
-    async replaceStatus(type, object, status) {
+    applyStatus: (type, ref, { uid, resourceVersion }, status) =>
+      apply(type, ref, { metadata: { ...metadataOf(ref), uid, resourceVersion }, status }, 'status'),
+    async replaceStatus(type, object, { uid, resourceVersion }, status) {
       const path = objectPath(type, refOf(object), 'status');
-      const { uid } = object.metadata;
       const contentType = 'application/merge-patch+json';
       // The right to patch is enough.
-      const body = { metadata: { uid }, status: mergePatch(statusOf(object), status) };
+      const body = { metadata: { uid, resourceVersion }, status: mergePatch(statusOf(object), status) };
       return written(
         await api.send({ method: 'PATCH', path, query: { fieldManager }, contentType, body }),
         path,

@@ -2,13 +2,13 @@ import { isDeepStrictEqual } from 'node:util';
 import type { CertificateAuthority } from '../../../identity/ca/certificate-authority.js';
 import { otherSettings } from '../../../cluster/live-settings.js';
 import { trustDomainSettings, type TrustDomainSettings } from '../../../cluster/trust-domain.js';
-import type { Clock } from '../../../lib/clock.js';
+import { sleep, type Clock } from '../../../lib/clock.js';
 import { SignetError } from '../../../lib/errors.js';
 import type { Logger } from '../../../lib/logger.js';
 import type { Random } from '../../../lib/random.js';
 import type { Watched } from '../../../lib/watched.js';
 import type { AuthorityRequestStatus, TrustDomain, TrustDomainStatus } from '../../../resources/identity.js';
-import type { Store } from '../../../store/store.js';
+import { STATUS_CONFLICT, type Store } from '../../../store/store.js';
 import { rfc3339 } from '../../identity-status.js';
 import type { EventRecorder } from '../controller-events.js';
 import { oneLine } from '../one-line.js';
@@ -55,6 +55,8 @@ const KIND = 'TrustDomain';
 const SETTLE_MS = 10_000;
 /** An authority may become active, and the state stale, without any news. */
 const LOOK_MS = 5_000;
+/** What others have written shows soon. */
+const SEEN_MS = 100;
 
 /**
  * Tells in the status of the TrustDomain what has become of the authorities, and carries out what its annotation
@@ -117,8 +119,7 @@ class TrustDomainWork {
     if (resource === undefined) return;
     const inForce = this.#inForce();
     if (inForce?.metadata.name !== name) {
-      await this.#write(
-        resource,
+      await this.#write(resource, signal, () =>
         idleTrustDomainStatus(this.#facts(resource), this.#idle(resource, inForce)),
       );
       return;
@@ -128,13 +129,13 @@ class TrustDomainWork {
     if (asked !== undefined && asked.nonce !== handled?.nonce) await this.#carryOut(resource, asked, signal);
     else if (handled?.outcome === 'Running')
       // Nobody works on it: one request at a time, and the leader who began it is gone.
-      await this.#tell(resource, {
+      await this.#tell(resource, signal, {
         ...handled,
         outcome: 'Failed',
         message:
           'the server that worked on it ended meanwhile; see in status.authorities what it did, and ask again with another nonce',
       });
-    else await this.#tell(resource, handled);
+    else await this.#tell(resource, signal, handled);
   }
 
   /** The resource that the servers run with. */
@@ -177,10 +178,10 @@ class TrustDomainWork {
         `Request${outcome}`,
         `${asked.action}: ${message}`,
       );
-      await this.#tell(resource, { ...base, outcome, message: oneLine(message) });
+      await this.#tell(resource, signal, { ...base, outcome, message: oneLine(message) });
     };
     if ('problem' in asked) return finish('Failed', asked.problem);
-    await this.#tell(resource, { ...base, outcome: 'Running', message: 'it has begun' });
+    await this.#tell(resource, signal, { ...base, outcome: 'Running', message: 'it has begun' });
     if (signal.aborted) return;
     let message: string;
     try {
@@ -237,20 +238,23 @@ class TrustDomainWork {
     return this.#options.store.status(KIND, metadata.name) as TrustDomainStatus | undefined;
   }
 
-  async #tell(resource: TrustDomain, request: AuthorityRequestStatus | undefined): Promise<void> {
-    const ca = this.#options.authorities.ca.value;
+  async #tell(
+    resource: TrustDomain,
+    signal: AbortSignal,
+    request: AuthorityRequestStatus | undefined,
+  ): Promise<void> {
     if (this.#isSettling() && isDeepStrictEqual(request, this.#previous(resource)?.request)) return;
-    await this.#write(
-      resource,
+    const { authorities, installation, unpublished } = this.#options;
+    await this.#write(resource, signal, () =>
       trustDomainStatus({
         ...this.#facts(resource),
-        authorities: ca?.authorities(),
-        bundleSequence: ca?.bundle.value.sequence,
+        authorities: authorities.ca.value?.authorities(),
+        bundleSequence: authorities.ca.value?.bundle.value.sequence,
         trouble: this.#trouble(),
         pending: this.#pending(resource),
-        unpublished: this.#options.unpublished.value,
+        unpublished: unpublished.value,
         request,
-        servedBy: this.#options.installation,
+        servedBy: installation,
       }),
     );
   }
@@ -262,10 +266,39 @@ class TrustDomainWork {
     return authorities.ca.value === undefined || unpublished.value !== undefined;
   }
 
-  async #write(resource: TrustDomain, status: TrustDomainStatus): Promise<void> {
-    const before = this.#previous(resource)?.conditions?.find(({ type }) => type === 'Ready');
+  /**
+   * Over what is there, and over nothing else: a leader that stood still on its way here is none any more, and must not
+   * write over what its successor has written.
+   */
+  async #write(
+    resource: TrustDomain,
+    signal: AbortSignal,
+    statusNow: () => TrustDomainStatus,
+  ): Promise<void> {
+    const { store, installation, clock } = this.#options;
+    for (;;) {
+      const previous = this.#previous(resource);
+      // The cluster has become another's: this process is about to end.
+      if ((previous?.servedBy ?? installation) !== installation) return;
+      const status = statusNow();
+      try {
+        await store.writeStatus(KIND, resource.metadata.name, status, { asSeen: true });
+        this.#tellOfReady(resource, previous, status);
+        return;
+      } catch (thrown) {
+        if (SignetError.from(thrown).code !== STATUS_CONFLICT) throw thrown;
+      }
+      await sleep(clock, SEEN_MS, signal);
+    }
+  }
+
+  #tellOfReady(
+    resource: TrustDomain,
+    previous: TrustDomainStatus | undefined,
+    status: TrustDomainStatus,
+  ): void {
+    const before = previous?.conditions?.find(({ type }) => type === 'Ready');
     const after = status.conditions?.find(({ type }) => type === 'Ready');
-    await this.#options.store.writeStatus(KIND, resource.metadata.name, status);
     if (after === undefined || (after.status === before?.status && after.reason === before.reason)) return;
     this.#record(resource, after.status === 'True' ? 'Normal' : 'Warning', after.reason, after.message);
   }
