@@ -177,9 +177,12 @@ const isPossible = spawnSync('unshare', ['--net', 'ip', 'link']).status === 0;
           [pod, local, 8080],
           [pod, local, 9000],
           [pod, host, 8080],
+          // The proxy's own port: there it would decide by rules for that port, not for the captured one.
+          [other, host, 15630],
+          [pod, local, 15630],
         ] as const;
         expect(await Promise.all(heard.map(([from, at, port]) => call(from, at, port)))).toEqual([
-          ...['15630', 'nothing', '7000', '8080', '9000', '8080'],
+          ...['15630', 'nothing', '7000', '8080', '9000', '8080', 'nothing', '15630'],
         ]);
       }
       // Its own calls are not caught, to a captured number neither.

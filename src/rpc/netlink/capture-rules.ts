@@ -14,6 +14,7 @@ const NFT_CMP_EQ = 0;
 const NFT_CMP_NEQ = 1;
 const NFT_PAYLOAD_TRANSPORT_HEADER = 2;
 const NFT_CT_DIRECTION = 1;
+const NFT_CT_STATUS = 2;
 /** linux/netlink.h */
 const NLM_F_CREATE = 0x400;
 const NLM_F_APPEND = 0x800;
@@ -26,6 +27,8 @@ const NF_DROP = 0;
 const NF_ACCEPT = 1;
 /** linux/netfilter/nf_conntrack_tuple_common.h */
 const IP_CT_DIR_REPLY = 1;
+/** linux/netfilter/nf_conntrack_common.h */
+const IPS_DST_NAT = 0x20;
 const IPPROTO_TCP = 6;
 /** Every network namespace has it, and it is made first. */
 const LOOPBACK_INDEX = 1;
@@ -46,15 +49,18 @@ const GUARDING = 'guard';
  *         type filter hook input priority filter; policy accept;
  *         iif "lo" accept
  *         ct direction reply accept
- *         tcp dport 8080 drop
+ *         tcp dport 15630 ct status dnat accept
+ *         tcp dport { 8080, 15630 } drop
  *       }
  *     }
  *
  * What was redirected has another port when it comes to the guard. So all that comes there with this one came around the
- * redirection, as packets do that connection tracking makes nothing of; what answers a call of the pod's own did not.
+ * redirection, as packets do that connection tracking makes nothing of; what answers a call of the pod's own did not. And whoever
+ * calls the proxy's own port would be decided about as a caller of that port, by none of the rules for the captured one.
  */
 export function captureRules({ redirects, closed }: Capture): readonly NftMessage[] {
-  const guarded = [...new Set([...redirects.map(({ port }) => port), ...closed])];
+  const listeners = [...new Set(redirects.map(({ listener }) => listener))];
+  const guarded = [...new Set([...redirects.map(({ port }) => port), ...closed, ...listeners])];
   return [
     table(NFT_MSG_NEWTABLE),
     // It is there for certain now: one that was missing could not be taken away.
@@ -67,6 +73,7 @@ export function captureRules({ redirects, closed }: Capture): readonly NftMessag
     chain(GUARDING, 'filter', NF_INET_LOCAL_IN, NF_IP_PRI_FILTER),
     rule(GUARDING, [...iif(NFT_CMP_EQ), verdict(NF_ACCEPT)]),
     rule(GUARDING, [...isReply, verdict(NF_ACCEPT)]),
+    ...listeners.map((port) => rule(GUARDING, [...tcpPort(port), ...wasRedirected, verdict(NF_ACCEPT)])),
     ...guarded.map((port) => rule(GUARDING, [...tcpPort(port), verdict(NF_DROP)])),
   ];
 }
@@ -94,11 +101,9 @@ function rule(of: string, expressions: readonly Attribute[]): NftMessage {
   };
 }
 
-/** Whether it came in at the loopback interface, or not. The kernel compares its own kind of number. */
+/** Whether it came in at the loopback interface, or not. */
 function iif(operator: number): readonly Attribute[] {
-  const index = Buffer.alloc(4);
-  index.writeUInt32LE(LOOPBACK_INDEX);
-  return [meta(NFT_META_IIF), compare(operator, index)];
+  return [meta(NFT_META_IIF), compare(operator, native32(LOOPBACK_INDEX))];
 }
 
 function tcpPort(port: number): readonly Attribute[] {
@@ -114,6 +119,24 @@ function tcpPort(port: number): readonly Attribute[] {
 const isReply: readonly Attribute[] = [
   expression('ct', leaf(1, be32(NFT_REG_1)), leaf(2, be32(NFT_CT_DIRECTION))),
   compare(NFT_CMP_EQ, Buffer.from([IP_CT_DIR_REPLY])),
+];
+
+/** The kernel's own kind of number. */
+function native32(value: number): Buffer {
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32LE(value);
+  return bytes;
+}
+
+/** Another address or port was put in place of the one that was called. */
+const wasRedirected: readonly Attribute[] = [
+  expression('ct', leaf(1, be32(NFT_REG_1)), leaf(2, be32(NFT_CT_STATUS))),
+  expression(
+    'bitwise',
+    ...[leaf(1, be32(NFT_REG_1)), leaf(2, be32(NFT_REG_1)), leaf(3, be32(4))],
+    ...[nest(4, leaf(1, native32(IPS_DST_NAT))), nest(5, leaf(1, native32(0)))],
+  ),
+  compare(NFT_CMP_NEQ, native32(0)),
 ];
 
 function redirect(listener: number): readonly Attribute[] {
