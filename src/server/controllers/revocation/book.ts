@@ -28,9 +28,9 @@ export function openRevocationBook(store: Store, clock: Clock): RevocationBook {
     const now = clock.now();
     const all = (store.list(KIND) as readonly Revocation[]).filter((one) => isInForce(one, now));
     const sorted = all.toSorted((a, b) => (a.metadata.name < b.metadata.name ? -1 : 1));
-    const ends = sorted.flatMap(({ spec }) =>
-      spec.until === undefined ? [] : [Date.parse(spec.until) - now],
-    );
+    const ends = sorted
+      .map(({ spec }) => Date.parse(spec.until ?? '') - now)
+      .filter((left) => !Number.isNaN(left));
     timer = ends.length === 0 ? undefined : clock.after(Math.min(LONGEST_LOOK_MS, ...ends), look);
     const text = JSON.stringify(sorted.map(({ metadata, spec }) => [metadata.uid, spec]));
     if (text === known) return;

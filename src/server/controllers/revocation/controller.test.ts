@@ -1,6 +1,10 @@
 import { describe, expect, it } from '@jest/globals';
 import { FakeClock } from '../../../../test/support/fake-clock.js';
 import { MemoryStore } from '../../../../test/support/memory-store.js';
+import { until } from '../../../../test/support/until.js';
+import { openCertificateAuthority } from '../../../identity/ca/certificate-authority.js';
+import { memoryJournal } from '../../../identity/ca/journal.js';
+import { memoryKeyStore } from '../../../identity/keys/key-store.js';
 import { silentLogger } from '../../../lib/logger.js';
 import { systemRandom } from '../../../lib/random.js';
 import type { RevocationStatus, RevokedSubject } from '../../../resources/revocation.js';
@@ -13,15 +17,18 @@ const object = (kind: string, name: string, spec: object): StoredObject => ({
   metadata: { name, uid: `${kind}-${name}`, generation: 1 },
 });
 
-function world(reach?: RevocationControllerOptions['reach']) {
-  const clock = new FakeClock();
+function world(
+  reach?: RevocationControllerOptions['reach'],
+  clock = new FakeClock(),
+  ca?: RevocationControllerOptions['ca'],
+) {
   const store = new MemoryStore();
   const unused = (): never => {
     throw new Error('no authority is asked for');
   };
   const { controller, close } = createRevocationController({
     ...{ store, clock, random: systemRandom, logger: silentLogger },
-    ca: { authorities: unused, rotate: unused, taint: unused, revoke: unused },
+    ca: ca ?? { authorities: unused, rotate: unused, taint: unused, revoke: unused },
     ...(reach === undefined ? {} : { reach }),
   });
   const stop = new AbortController();
@@ -84,6 +91,29 @@ describe('the status of a Revocation of tokens', () => {
     await clock.advance(9_000);
     expect(await said('r')).toContain('False Over');
     await end();
+  });
+});
+
+describe('a Revocation of an authority', () => {
+  it.each(['active', 'prepared'] as const)('has one that is %s sign nothing from then on', async (slot) => {
+    const clock = new FakeClock();
+    const ca = await openCertificateAuthority({
+      ...{ trustDomain: 'example.org', keys: memoryKeyStore(), journal: memoryJournal(), config: {} },
+      ...{ clock, random: systemRandom, logger: silentLogger },
+    });
+    await ca.prepare('x509');
+    const id = ca.authorities().find((one) => one.kind === 'x509' && one.slot === slot)?.id ?? '';
+    const { revoke, said, end } = world(undefined, clock, ca);
+    revoke('r', { authorityID: id });
+    // At the first attempt: another one would come later, and it would sign until then.
+    await until('revoked', () => ca.authorities().some((one) => one.id === id && one.revoked));
+    expect(ca.authorities().filter(({ kind, slot: at }) => kind === 'x509' && at === 'active')).toHaveLength(
+      1,
+    );
+    expect(ca.authorities().find((one) => one.id === id)?.slot).toBe('old');
+    expect(await said('r')).toMatch(/^True InForce/);
+    await end();
+    await ca.close();
   });
 });
 

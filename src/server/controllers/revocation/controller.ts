@@ -1,4 +1,4 @@
-import type { CertificateAuthority } from '../../../identity/ca/certificate-authority.js';
+import type { AuthorityInfo, CertificateAuthority } from '../../../identity/ca/certificate-authority.js';
 import type { Clock, Timer } from '../../../lib/clock.js';
 import { SignetError } from '../../../lib/errors.js';
 import type { Logger } from '../../../lib/logger.js';
@@ -193,11 +193,13 @@ async function revokeAuthority(id: string, ca: RevocationControllerOptions['ca']
       message: 'no authority has this id; status.authorities of the TrustDomain says which there are',
     };
   const { kind } = found;
+  const present = (): AuthorityInfo | undefined => ca.authorities().find((one) => one.id === id);
   try {
-    if (found.slot !== 'old') await ca.rotate(kind);
-    const present = ca.authorities().find((one) => one.id === id);
-    if (present?.tainted === false) await ca.taint(kind, id);
-    if (present?.revoked === false) await ca.revoke(kind, id);
+    // One that is prepared comes to sign by the first rotation, and must not go on with it until the next attempt.
+    for (let rotations = 0; rotations < 2 && (present()?.slot ?? 'old') !== 'old'; rotations += 1)
+      await ca.rotate(kind);
+    if (present()?.tainted === false) await ca.taint(kind, id);
+    if (present()?.revoked === false) await ca.revoke(kind, id);
   } catch (thrown) {
     const { code, message } = SignetError.from(thrown);
     // What only a change mends is told; all else is tried again.

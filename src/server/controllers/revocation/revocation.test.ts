@@ -120,6 +120,15 @@ describe('what is revoked', () => {
     expect(held.has(other.id)).toBe(true);
   });
 
+  it('does not end at a time that nobody can read, though the API server took it', async () => {
+    const { clock, store, held } = world(web);
+    store.put(revocation('odd', { spiffeID: ID }, '2000-01-01T00:00:00+24:00'));
+    expect([...held]).toEqual([]);
+    await clock.advance(60_000);
+    expect([...held]).toEqual([]);
+    expect(clock.timers).toBe(0);
+  });
+
   it('is one pod and not the next one of its name, where a uid is said', () => {
     const { store, all, held } = world(web);
     store.put(revocation('pod', { pod: { namespace: 'shop', name: 'web', uid: 'uid-web' } }));

@@ -55,9 +55,9 @@ function asOfSvid(serialNumber: string): string {
   return digits.length % 2 === 0 ? digits : `0${digits}`;
 }
 
-/** Whether it holds by its `until`. */
+/** Whether it holds by its `until`. One that cannot be read is no end: the API server knows zones (`+24:00`) that we do not. */
 export function isInForce({ spec }: Revocation, now: number): boolean {
-  return spec.until === undefined || now < Date.parse(spec.until);
+  return spec.until === undefined || !(now >= Date.parse(spec.until));
 }
 
 /** For people, in the answer to who asks why there is no identity. */
