@@ -184,8 +184,8 @@ interface PodObject extends Named {
     // What runs is not turned into something else.
     const [agent] = await listed('pods', '-n', AGENTS);
     const path = `/api/v1/namespaces/${AGENTS}/pods/${agent?.metadata.name ?? ''}`;
-    const changed = async (where: string, patch: object): Promise<string> => {
-      const { status, body } = await plane.request('PATCH', `${path}${where}`, patch);
+    const changed = async (where: string, patch: object, of = path): Promise<string> => {
+      const { status, body } = await plane.request('PATCH', `${of}${where}`, patch);
       return status === 200 ? 'taken' : (body as { readonly message: string }).message;
     };
     expect(await changed('', { metadata: { labels: { more: 'yes' } } })).toBe('taken');
@@ -196,6 +196,13 @@ interface PodObject extends Named {
     expect(await changed('/ephemeralcontainers', { spec: { ephemeralContainers } })).toContain(
       'no container is added to a running pod',
     );
+    const [server] = await listed('pods', '-n', NAMESPACE);
+    const ofServer = `/api/v1/namespaces/${NAMESPACE}/pods/${server?.metadata.name ?? ''}`;
+    for (const securityContext of [{ privileged: true }, { capabilities: { add: ['SYS_PTRACE'] } }]) {
+      const debug = { spec: { ephemeralContainers: [{ name: 'debug', image: 'other', securityContext }] } };
+      expect(await changed('/ephemeralcontainers', debug, ofServer)).toContain(nothingOfNode);
+    }
+    expect(await changed('/ephemeralcontainers', { spec: { ephemeralContainers } }, ofServer)).toBe('taken');
   }, 60_000);
 
   it('lets the owner of a namespace declare what is hers, and an agent do nothing', async () => {
