@@ -170,11 +170,11 @@ export function createAgent(options: AgentOptions): Agent {
     jwt,
     logger,
     stopped: stopped.signal,
-    async refusal(view, signal) {
+    async refusal(view, signal, requestId) {
       const known = { api, clock, synced: () => ready.value, connected: isConnected };
       const refusal = await refusalFor(known, view, signal);
       if (refusal.status === 'PermissionDenied')
-        refused.refused(describeSubject(view.subject), refusal.message);
+        refused.refused(describeSubject(view.subject), refusal.message, requestId);
       return refusal;
     },
   };

@@ -65,19 +65,21 @@ export class JwtKeeper {
 
   /**
    * A JWT-SVID for each, in order. Those that are missing are signed in one request; the same question asked twice at
-   * a time is asked once. `stop` ends the agent, not a single call: others may wait for the same answer.
+   * a time is asked once, under the name of the first. `stop` ends the agent, not a single call: others may wait for the same
+   * answer.
    */
   async fetch(
     registrations: readonly Registration[],
     audience: readonly string[],
     stop: AbortSignal,
+    requestId?: string,
   ): Promise<readonly JwtAnswer[]> {
     const missing: Registration[] = [];
     for (const registration of registrations) {
       const key = keyOf(registration, audience);
       if (!this.#isFresh(this.#valid(key)) && !this.#signing.has(key)) missing.push(registration);
     }
-    if (missing.length > 0) this.#startSigning(missing, audience, stop);
+    if (missing.length > 0) this.#startSigning(missing, audience, stop, requestId);
     return Promise.all(
       registrations.map(async (registration) => {
         const key = keyOf(registration, audience);
@@ -111,8 +113,13 @@ export class JwtKeeper {
     return this.#tainted.has(keyId);
   }
 
-  #startSigning(missing: readonly Registration[], audience: readonly string[], stop: AbortSignal): void {
-    const answers = this.#sign(missing, audience, stop);
+  #startSigning(
+    missing: readonly Registration[],
+    audience: readonly string[],
+    stop: AbortSignal,
+    requestId: string | undefined,
+  ): void {
+    const answers = this.#sign(missing, audience, stop, requestId);
     for (const [index, registration] of missing.entries()) {
       const key = keyOf(registration, audience);
       const answer = answers.then((all) => {
@@ -140,12 +147,13 @@ export class JwtKeeper {
     missing: readonly Registration[],
     audience: readonly string[],
     stop: AbortSignal,
+    requestId: string | undefined,
   ): Promise<readonly (SignedJwt | SignRefusal)[]> {
     const { api, clock, limits } = this.#options;
     const requests = missing.map(({ id }) => ({ registrationId: id, audience }));
     try {
       return await withTimeout(clock, limits.requestTimeoutMs, stop, 'signing', (signal) =>
-        api.signJwt(requests, signal),
+        api.signJwt(requests, signal, requestId),
       );
     } catch (error) {
       const { code, message } = SignetError.from(error);

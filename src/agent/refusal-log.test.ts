@@ -11,7 +11,8 @@ it('tells of a caller that comes again and again once in five minutes, and of ea
     log.refused('pod a', 'no identity selects it');
     await clock.advance(1_000);
   }
-  log.refused('pod b', 'no identity selects it');
+  log.refused('pod b', 'no identity selects it', 'r-9');
+  expect(logger.all[1]).toContain('"requestId":"r-9"');
   expect(logger.all.map((line) => /pod ./.exec(line)?.[0])).toEqual(['pod a', 'pod b']);
   await clock.advance(1_000);
   log.refused('pod a', 'no identity selects it');

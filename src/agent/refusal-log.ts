@@ -23,8 +23,8 @@ export class RefusalLog {
     this.#bucket = new TokenBucket(clock, PER_SECOND, BURST);
   }
 
-  /** `who` asked for an identity and has none. */
-  refused(who: string, reason: string): void {
+  /** `who` asked for an identity, in this call, and has none. */
+  refused(who: string, reason: string, requestId?: string): void {
     const now = this.#clock.monotonic();
     const last = this.#told.get(who);
     if (last !== undefined && now - last < AGAIN_MS) return;
@@ -33,6 +33,9 @@ export class RefusalLog {
     this.#told.set(who, now);
     const [oldest] = this.#told.keys();
     if (this.#told.size > MAX_CALLERS && oldest !== undefined) this.#told.delete(oldest);
-    this.#logger.info('identity refused', { source: who, reason });
+    this.#logger.info('identity refused', {
+      ...{ source: who, reason },
+      ...(requestId === undefined ? {} : { requestId }),
+    });
   }
 }

@@ -14,8 +14,8 @@ export interface CallParts {
   readonly attestor: Attestor;
   readonly fairness: Fairness;
   readonly views: Views;
-  /** Why this caller is refused: never empty-handed. */
-  refusal(view: SubjectView, signal: AbortSignal): Promise<StatusError>;
+  /** Why this caller is refused: never empty-handed. `requestId` is of its call, if it is one. */
+  refusal(view: SubjectView, signal: AbortSignal, requestId?: string): Promise<StatusError>;
 }
 
 /** The name of the listener whose callers are told apart by the kernel's credentials. */
@@ -80,6 +80,11 @@ export class CallSession {
     return this.#context.signal;
   }
 
+  /** For the log. */
+  get requestId(): string {
+    return this.#context.requestId;
+  }
+
   /** Looks at the caller again where a registration now asks for what was not looked at before. */
   async refresh(): Promise<void> {
     // Each look is deeper than the last, so this ends.
@@ -126,7 +131,7 @@ export class CallSession {
   async refusal(): Promise<StatusError> {
     // Whoever is told what was seen of it shall be told the executable, too.
     if (this.#subject.kind === 'process' && this.#subject.depth === 'ids') await this.#look('path');
-    return this.parts.refusal(this.#view, this.signal);
+    return this.parts.refusal(this.#view, this.signal, this.requestId);
   }
 
   close(): void {

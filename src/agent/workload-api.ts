@@ -165,7 +165,9 @@ async function fetchJwt(
   if (allowed.length === 0) throw audienceRefusal(found, asked.audience);
   const misses = parts.jwt.misses(allowed, asked.audience);
   if (misses > 0) parts.fairness.signJwt(session.subject, misses);
-  const answers = await session.waiter.guard(parts.jwt.fetch(allowed, asked.audience, parts.stopped));
+  const answers = await session.waiter.guard(
+    parts.jwt.fetch(allowed, asked.audience, parts.stopped, session.requestId),
+  );
   const svids = allowed.flatMap(({ spiffeId, hint }, index) => {
     const answer = answers[index];
     return answer?.ok === true ? [{ spiffeId: spiffeId.uri, svid: answer.token, hint }] : [];

@@ -6,13 +6,14 @@ import type { Clock, Timer } from '../lib/clock.js';
 import { SignetError } from '../lib/errors.js';
 import type { Logger } from '../lib/logger.js';
 import type { Random } from '../lib/random.js';
-import { MAX_SIGN_BATCH, type NodeApi, type SignX509Result } from '../rpc/node-api.js';
-import { withTimeout } from './deadline.js';
+import type { NodeApi } from '../rpc/node-api.js';
+import { RequestIds } from '../rpc/request-id.js';
 import type { MadeKey } from './key-maker.js';
 import type { AgentLimits } from './limits.js';
 import { isExpired, lookAgainIn, rotationReason, timeFor } from './rotation.js';
 import { Priority, SigningQueue } from './signing-queue.js';
 import { ByteSharing, type CachedSvid, packSvid, svidProblem } from './svid.js';
+import { signX509Batch, x509BatchSize, type X509Answer } from './x509-batch.js';
 
 /** Why a registration has no fresh SVID, as told to its caller. */
 export interface SigningFailure {
@@ -44,12 +45,6 @@ interface Entry {
 
 /** One look at all SVIDs serves those that fall due within this time, in milliseconds. */
 const LOOK_GRANULARITY_MS = 1_000;
-/** How long keys are made before other work gets its turn, in milliseconds; and the most keys before that. */
-const TURN_MS = 4;
-const TURN_KEYS = 16;
-/** RSA keys take about a thousand times longer than others: a batch must not wait for many. */
-const RSA_BATCH = 4;
-
 /**
  * Keeps an X.509-SVID for every registration: makes the keys, has them signed in batches, renews in time, and drops
  * what must go. It owns the cache; all changes happen in its methods, between two awaits.
@@ -60,6 +55,7 @@ export class X509Keeper {
   readonly #queue: SigningQueue;
   readonly #sharing = new ByteSharing();
   readonly #unreachable: Backoff;
+  readonly #requestIds: RequestIds;
   #batchSize: number;
   #tainted: ReadonlySet<string> = new Set();
   #svids = 0;
@@ -81,7 +77,8 @@ export class X509Keeper {
     this.#options = options;
     this.#queue = new SigningQueue(options.limits.signBackoff, options.random);
     this.#unreachable = new Backoff(options.limits.connectBackoff, options.random);
-    this.#batchSize = batchSize(options.keyType, options.limits);
+    this.#requestIds = new RequestIds(options.random);
+    this.#batchSize = x509BatchSize(options.keyType, options.limits.signBatch);
   }
 
   /** Signs and renews until `signal` is aborted; resolves when nothing is under way any more. */
@@ -103,7 +100,10 @@ export class X509Keeper {
   upsert(registration: Registration, urgent: boolean): void {
     const entry = this.#entries.get(registration.id);
     // It is the trust domain's, so the newest says it for all.
-    this.#batchSize = batchSize(this.#keyTypeOf(registration), this.#options.limits);
+    this.#batchSize = x509BatchSize(
+      registration.keyType ?? this.#options.keyType,
+      this.#options.limits.signBatch,
+    );
     if (entry === undefined) {
       this.#entries.set(registration.id, { registration, svid: undefined, failure: undefined });
     } else {
@@ -277,8 +277,9 @@ export class X509Keeper {
   }
 
   async #runBatch(ids: readonly string[], signal: AbortSignal, finished: () => void): Promise<void> {
+    const requestId = this.#requestIds.next();
     try {
-      await this.#signBatch(ids, signal);
+      await this.#signBatch(ids, signal, requestId);
     } catch (error) {
       // The batch as a whole: nothing is known of any of its registrations.
       const { clock, logger } = this.#options;
@@ -291,6 +292,7 @@ export class X509Keeper {
           registrations: ids.length,
           code,
           error: message,
+          requestId,
           retryInMs: Math.round(delay),
         });
       }
@@ -301,44 +303,15 @@ export class X509Keeper {
     }
   }
 
-  async #signBatch(ids: readonly string[], signal: AbortSignal): Promise<void> {
-    const { api, clock, limits } = this.#options;
-    const batch: { readonly id: string; readonly registration: Registration; readonly key: MadeKey }[] = [];
-    let turnStart = clock.monotonic();
-    for (const [index, id] of ids.entries()) {
-      const entry = this.#entries.get(id);
-      if (entry === undefined) continue;
-      const { registration } = entry;
-      batch.push({ id, registration, key: await this.#options.makeKey(this.#keyTypeOf(registration)) });
-      if ((index + 1) % TURN_KEYS === 0 || clock.monotonic() - turnStart > TURN_MS) {
-        await new Promise((resolve) => setImmediate(resolve));
-        turnStart = clock.monotonic();
-      }
-      if (signal.aborted) return;
-    }
-    if (batch.length === 0) return;
-    const requests = batch.map(({ id, key }) => ({ registrationId: id, csr: key.csr }));
-    const results = await withTimeout(clock, limits.requestTimeoutMs, signal, 'signing', (stop) =>
-      api.signX509(requests, stop),
-    );
-    if (results.length !== batch.length)
-      throw new SignetError(
-        'AnswerInvalid',
-        `the server gave ${results.length} answers to ${batch.length} requests`,
-      );
-    this.#unreachable.reset();
-    for (const [index, asked] of batch.entries()) {
-      const result = results[index];
-      if (result !== undefined) this.#settle(asked.registration, asked.key, result);
-    }
-  }
-
-  #keyTypeOf({ keyType = this.#options.keyType }: Registration): KeyType {
-    return keyType;
+  async #signBatch(ids: readonly string[], signal: AbortSignal, requestId: string): Promise<void> {
+    const registrations = ids.flatMap((id) => this.#entries.get(id)?.registration ?? []);
+    const answers = await signX509Batch(this.#options, registrations, requestId, signal);
+    if (answers.length > 0) this.#unreachable.reset();
+    for (const answer of answers) this.#settle(answer, requestId);
   }
 
   /** Takes one answer in. */
-  #settle(asked: Registration, key: MadeKey, result: SignX509Result): void {
+  #settle({ registration: asked, key, result }: X509Answer, requestId: string): void {
     const entry = this.#entries.get(asked.id);
     if (entry === undefined) return;
     const { clock, random, logger, onChange } = this.#options;
@@ -364,6 +337,7 @@ export class X509Keeper {
         code: failure.code,
         error: failure.message,
         retryable: failure.retryable,
+        requestId,
       });
       onChange(entry.registration);
       return;
@@ -398,10 +372,6 @@ export class X509Keeper {
     this.#lookAt = at;
     this.#lookTimer = clock.after(at - clock.monotonic(), () => this.#look());
   }
-}
-
-function batchSize(keyType: KeyType, { signBatch }: AgentLimits): number {
-  return Math.max(1, Math.min(signBatch, keyType.startsWith('rsa') ? RSA_BATCH : MAX_SIGN_BATCH));
 }
 
 /** Whether an SVID for one says the same names as one for the other. */

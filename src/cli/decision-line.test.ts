@@ -16,6 +16,8 @@ describe('readDecision', () => {
       method: 'GET',
       path: '/cards',
       reason: 'no rule allows it',
+      tokenProblem: 'it has expired',
+      requestId: 'r-1',
       omitted: 3,
     };
     expect(readDecision(line(denial), 'n1')).toEqual({
@@ -28,6 +30,8 @@ describe('readDecision', () => {
       port: '8443',
       operation: 'GET /cards',
       reason: 'no rule allows it',
+      tokenProblem: 'it has expired',
+      requestId: 'r-1',
       omitted: 3,
     });
   });

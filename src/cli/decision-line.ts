@@ -15,7 +15,10 @@ export interface LoggedDecision {
   readonly reason?: string;
   /** The policy in Audit mode that objects, and why. */
   readonly audit?: string;
-  readonly token?: string;
+  /** The request, as its caller or Envoy calls it. */
+  readonly requestId?: string;
+  /** Why a token that came is not valid. */
+  readonly tokenProblem?: string;
   /** Decisions that were left out of the log before this one: it is bounded. */
   readonly omitted?: number;
 }
@@ -42,12 +45,22 @@ export function readDecision(line: string, node: string): LoggedDecision | undef
   if (text(fields, 'message') === IDENTITY) operation.push('identity');
   const omitted = fields?.['omitted'];
   const optional = Object.fromEntries(
-    (['decision', 'source', 'sourceIp', 'target', 'port', 'reason', 'audit', 'token'] as const).flatMap(
-      (name) => {
-        const value = text(fields, name);
-        return value === undefined ? [] : [[name, value]];
-      },
-    ),
+    (
+      [
+        'decision',
+        'source',
+        'sourceIp',
+        'target',
+        'port',
+        'reason',
+        'audit',
+        'tokenProblem',
+        'requestId',
+      ] as const
+    ).flatMap((name) => {
+      const value = text(fields, name);
+      return value === undefined ? [] : [[name, value]];
+    }),
   );
   return {
     ...{ time, node, outcome },

@@ -58,7 +58,7 @@ async function start() {
     };
     const found = await findToken(token === undefined ? undefined : `Bearer ${token}`, authorization.tokens);
     const asked = { source: undefined, target, token: found.token };
-    return authorization.decide(authorization.nextId(), asked, found).decision.allowed;
+    return authorization.decide(authorization.nextName(undefined), asked, found).decision.allowed;
   };
   return { clock, logger, policies, access, take, decide };
 }

@@ -57,8 +57,8 @@ export function createNodeMetrics(metrics: Metrics, clock: Clock): NodeMetrics {
       explain: (subject, signal) => api.explain?.(subject, signal) ?? Promise.resolve(''),
       sync: (signal) => follow(nodeName, api.sync(signal)),
       ...(policies === undefined ? {} : { policies: (held, signal) => sent(policies(held, signal)) }),
-      signX509: (requests, signal) => signing('x509', () => api.signX509(requests, signal)),
-      signJwt: (requests, signal) => signing('jwt', () => api.signJwt(requests, signal)),
+      signX509: (...asked) => signing('x509', () => api.signX509(...asked)),
+      signJwt: (...asked) => signing('jwt', () => api.signJwt(...asked)),
     }),
     attest: (attest) => async (token) => {
       try {

@@ -92,7 +92,7 @@ describe('the state', () => {
         ...(remoteAddress === undefined ? {} : { remoteAddress }),
       };
       const call = {
-        context: { peer, signal: new AbortController().signal, metadata: () => undefined },
+        context: { peer, signal: new AbortController().signal, requestId: 'r1', metadata: () => undefined },
         ...{ segments: [], query: new URLSearchParams(), host: '', secure: false, body: undefined },
       };
       expect(() => stranger?.handle(call)).toThrow(/localhost alone/);

@@ -9,6 +9,7 @@ import type { Clock } from '../lib/clock.js';
 import type { Connection, ConnectionPool, RunningCall } from './connections.js';
 import type { CallFailures } from './failures.js';
 import type { RpcLimits } from './limits.js';
+import { REQUEST_ID, type RequestIds } from './request-id.js';
 import type {
   BidiHandler,
   CallContext,
@@ -26,6 +27,7 @@ export interface CallEnvironment {
   readonly limits: Pick<RpcLimits, 'unaryDeadlineMs'>;
   readonly clock: Clock;
   readonly failures: CallFailures;
+  readonly requestIds: RequestIds;
 }
 
 /** The part of the library's call objects that all kinds have. */
@@ -42,20 +44,28 @@ const MOST_WAITING_WRITES = 16;
 /** One for all calls: an error with its stack for each client that goes would cost as much as the call. */
 const over = new StatusError('Cancelled', 'the call has ended: cancelled, or its deadline passed');
 
-/** A call in our own terms. The signal is made on first use, since most unary handlers never look. */
+/** A call in our own terms. Its signal and its name are made on first use, since most unary handlers never look. */
 class ActiveCall implements CallContext, RunningCall {
   readonly peer: Peer;
   readonly #call: LibraryCall;
   readonly #connection: Connection;
+  readonly #ids: RequestIds;
   readonly #onEnd: (reason: StatusError | undefined) => void;
   #controller: AbortController | undefined;
   #ended = false;
   #reason: StatusError | undefined;
+  #requestId: string | undefined;
 
-  constructor(connection: Connection, call: LibraryCall, onEnd: (reason: StatusError | undefined) => void) {
+  constructor(
+    connection: Connection,
+    call: LibraryCall,
+    ids: RequestIds,
+    onEnd: (reason: StatusError | undefined) => void,
+  ) {
     this.peer = connection.peer;
     this.#call = call;
     this.#connection = connection;
+    this.#ids = ids;
     this.#onEnd = onEnd;
     connection.calls.add(this);
     // The library says 'cancelled' for a client that went, and for a deadline that passed.
@@ -74,6 +84,10 @@ class ActiveCall implements CallContext, RunningCall {
 
   get path(): string {
     return this.#call.getPath();
+  }
+
+  get requestId(): string {
+    return (this.#requestId ??= this.#ids.of(this.metadata(REQUEST_ID)));
   }
 
   metadata(key: string): string | undefined {
@@ -113,14 +127,14 @@ export function adaptUnary(
   handler: UnaryHandler<unknown, unknown>,
   environment: CallEnvironment,
 ): (call: ServerUnaryCall<unknown, unknown>, callback: sendUnaryData<unknown>) => void {
-  const { clock, limits, failures } = environment;
+  const { clock, limits, failures, requestIds } = environment;
   return (call, callback) => {
     const connection = connectionOf(call, environment);
     if (connection === undefined) {
       callback(wireStatus(gone));
       return;
     }
-    const context = new ActiveCall(connection, call, (reason) => {
+    const context = new ActiveCall(connection, call, requestIds, (reason) => {
       deadline.cancel();
       if (reason !== undefined) callback(failures.ended(reason, context));
     });
@@ -201,7 +215,7 @@ function runStream(
     return;
   }
   const sink = new StreamSink(call);
-  const context = new ActiveCall(connection, call, (reason) => {
+  const context = new ActiveCall(connection, call, environment.requestIds, (reason) => {
     sink.close(reason ?? over);
     if (reason !== undefined) call.emit('error', environment.failures.ended(reason, context));
   });

@@ -6,15 +6,15 @@ import type {
   ClientReadableStream,
   ServiceError,
 } from '@grpc/grpc-js';
-import { Client, Metadata, credentials } from '@grpc/grpc-js';
+import { Client, Metadata, connectivityState, credentials } from '@grpc/grpc-js';
 import { systemClock, type Clock } from '../lib/clock.js';
 import { SignetError } from '../lib/errors.js';
 import { systemRandom, type Random } from '../lib/random.js';
 import type { MethodShape, RequestOf, ResponseOf, ServiceShape } from './definition.js';
-import { isRequestId, REQUEST_ID } from './failures.js';
 import { HealthService } from './gen/grpc/health/v1/health.js';
 import { AdminService } from './gen/signet/admin/v1/admin.js';
 import { SpiffeWorkloadAPIService } from './gen/spiffe/workload.js';
+import { isRequestId, REQUEST_ID } from './request-id.js';
 import type { StatusName } from './service.js';
 import { statusName } from './status.js';
 import { SvidChannelCredentials } from './tls/channel.js';
@@ -105,17 +105,19 @@ export interface ConnectTlsOptions extends ConnectOptions {
 
 /**
  * A connection over mutual TLS. Nothing is sent before the first call. While it cannot be made, calls fail at once with
- * `Unavailable` and the reason, and it is tried again with back-off (100 ms to 5 s, on the given clock). A server that
+ * `Unavailable` and the reason, and it is tried again with back-off (100 ms to 5 s, on the given clock), also when nothing
+ * answers the attempt before for 5 s. A server that
  * tells its clients to go gets no more calls, and those that it has finish.
  */
 export function connectTls(options: ConnectTlsOptions): RpcConnection {
   const { host, port, keepalive } = options;
-  const credentials = new SvidChannelCredentials({
-    ...{ host, identity: options.identity, authorizeServer: options.authorizeServer },
-    ...(options.showSvid === undefined ? {} : { showSvid: options.showSvid }),
-    ...{ clock: options.clock ?? systemClock, random: options.random ?? systemRandom },
-  });
-  return connection(hostAndPort(host, port), credentials, options, {
+  const credentialsOf = (onStalled: () => void): ChannelCredentials =>
+    new SvidChannelCredentials({
+      ...{ host, identity: options.identity, authorizeServer: options.authorizeServer, onStalled },
+      ...(options.showSvid === undefined ? {} : { showSvid: options.showSvid }),
+      ...{ clock: options.clock ?? systemClock, random: options.random ?? systemRandom },
+    });
+  return connection(hostAndPort(host, port), credentialsOf, options, {
     'grpc.keepalive_time_ms': keepalive?.everyMs ?? 30_000,
     'grpc.keepalive_timeout_ms': keepalive?.withinMs ?? 10_000,
     // The credentials wait, on a clock that is given.
@@ -129,7 +131,7 @@ export function connectTls(options: ConnectTlsOptions): RpcConnection {
 /** A connection to an address. Nothing is sent before the first call. */
 export function connectRpc(address: RpcAddress, options: ConnectOptions = {}): RpcConnection {
   const target = address.kind === 'unix' ? `unix:${address.path}` : hostAndPort(address.host, address.port);
-  return connection(target, credentials.createInsecure(), options, {
+  return connection(target, () => credentials.createInsecure(), options, {
     'grpc.initial_reconnect_backoff_ms': 100,
     'grpc.max_reconnect_backoff_ms': 5000,
   });
@@ -141,22 +143,33 @@ function hostAndPort(host: string, port: number): string {
 
 function connection(
   target: string,
-  channelCredentials: ChannelCredentials,
+  credentialsOf: (onStalled: () => void) => ChannelCredentials,
   options: ConnectOptions,
   more: ChannelOptions,
 ): RpcConnection {
-  const channel = new Client(target, channelCredentials, {
-    'grpc.enable_channelz': 0,
-    // So that closing this client closes its socket, whatever other clients do.
-    'grpc.use_local_subchannel_pool': 1,
-    'grpc.max_receive_message_length': options.maxMessageBytes ?? 16 * 1024 * 1024,
-    // A caller decides what to repeat; the library would also keep each message for it.
-    'grpc.enable_retries': 0,
-    // A service config out of DNS has no place here.
-    'grpc.service_config_disable_resolution': 1,
-    'grpc.enable_http_proxy': 0,
-    ...more,
-  });
+  const open = (): Client =>
+    new Client(target, credentialsOf(replaceStalled), {
+      'grpc.enable_channelz': 0,
+      // So that closing this client closes its socket, whatever other clients do.
+      'grpc.use_local_subchannel_pool': 1,
+      'grpc.max_receive_message_length': options.maxMessageBytes ?? 16 * 1024 * 1024,
+      // A caller decides what to repeat; the library would also keep each message for it.
+      'grpc.enable_retries': 0,
+      // A service config out of DNS has no place here.
+      'grpc.service_config_disable_resolution': 1,
+      'grpc.enable_http_proxy': 0,
+      ...more,
+    });
+  /** The library leaves an attempt to connect to the kernel, however long that takes; a new channel makes another. */
+  const replaceStalled = (): void => {
+    const stalled = channel;
+    // Another of the server's addresses answers.
+    if (stalled.getChannel().getConnectivityState(false) === connectivityState.READY) return;
+    channel = open();
+    channel.getChannel().getConnectivityState(true);
+    stalled.close();
+  };
+  let channel = open();
   const calls = new Set<RunningClientCall>();
   const clientOf = <D extends ServiceShape>(
     definition: D,
@@ -164,7 +177,7 @@ function connection(
   ): TypedClient<D> => {
     const methods = Object.entries(definition).map(([name, method]) => [
       name,
-      methodOf(channel, method, { metadata, calls, deadlineMs: options.deadlineMs }),
+      methodOf(() => channel, method, { metadata, calls, deadlineMs: options.deadlineMs }),
     ]);
     return Object.fromEntries(methods) as TypedClient<D>;
   };
@@ -199,7 +212,7 @@ interface OpaqueMethod {
   readonly decode: (bytes: Buffer) => unknown;
 }
 
-function methodOf(channel: Client, method: MethodShape, defaults: Defaults): unknown {
+function methodOf(channel: () => Client, method: MethodShape, defaults: Defaults): unknown {
   const opaque: OpaqueMethod = {
     path: method.path,
     encode: method.requestSerialize as (value: unknown) => Buffer,
@@ -207,11 +220,12 @@ function methodOf(channel: Client, method: MethodShape, defaults: Defaults): unk
   };
   if (method.requestStream)
     return (requests: AsyncIterable<unknown>, options?: CallOptions) =>
-      bidi(channel, opaque, requests, { options, defaults });
+      bidi(channel(), opaque, requests, { options, defaults });
   if (method.responseStream)
     return (request: unknown, options?: CallOptions) =>
-      serverStream(channel, opaque, request, { options, defaults });
-  return (request: unknown, options?: CallOptions) => unary(channel, opaque, request, { options, defaults });
+      serverStream(channel(), opaque, request, { options, defaults });
+  return (request: unknown, options?: CallOptions) =>
+    unary(channel(), opaque, request, { options, defaults });
 }
 
 interface Settings {
@@ -355,11 +369,15 @@ function isServiceError(error: unknown): error is ServiceError {
   return error instanceof Error && 'code' in error && typeof error.code === 'number';
 }
 
+/** The library, of calls that waited for a connection which is tried no more. */
+const GIVEN_UP = 'Channel closed before call started';
+
 function rpcError(error: ServiceError): RpcError {
   // The library's own errors have no metadata, whatever its types say.
   const requestId = (error.metadata as Metadata | undefined)?.get(REQUEST_ID)[0];
   const named = isRequestId(requestId) ? { requestId } : {};
-  return new RpcError(statusName(error.code), error.details, { cause: error, ...named });
+  const message = error.details === GIVEN_UP ? 'no answer to an attempt to connect' : error.details;
+  return new RpcError(statusName(error.code), message, { cause: error, ...named });
 }
 
 function cancelled(): RpcError {

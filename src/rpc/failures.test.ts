@@ -5,8 +5,10 @@ import { recordingLogger, type RecordingLogger } from '../../test/support/record
 import { rpcFixture } from '../../test/support/rpc-fixture.js';
 import { systemRandom } from '../lib/random.js';
 import { RpcError } from './client.js';
-import { CallFailures, isRequestId, REQUEST_ID, type FailedCall } from './failures.js';
+import type { FailedCall } from './failure-log.js';
+import { CallFailures } from './failures.js';
 import { HealthService } from './gen/grpc/health/v1/health.js';
+import { callLogger, isRequestId, REQUEST_ID, RequestIds } from './request-id.js';
 import { StatusError } from './service.js';
 
 const { serverWith, listen, dial } = rpcFixture();
@@ -20,10 +22,10 @@ const fieldsOf = ({ all }: RecordingLogger, message: string): readonly Readonly<
       : [];
   });
 
-const callOf = (requestId?: string): FailedCall => ({
+const callOf = (requestId = 'r1'): FailedCall => ({
   peer: { listener: 'shared', connectionId: 'c' },
   path: '/a.B/C',
-  metadata: (key) => (key === REQUEST_ID ? requestId : undefined),
+  requestId,
 });
 
 describe('a call that fails', () => {
@@ -68,7 +70,7 @@ describe('the log of failures', () => {
   it('is bounded, and says how many it left out', async () => {
     const clock = new FakeClock();
     const logger = recordingLogger();
-    const failures = new CallFailures(clock, systemRandom, logger);
+    const failures = new CallFailures(clock, logger);
     const refuse = (): unknown => failures.status(new StatusError('PermissionDenied', 'no'), callOf());
     for (let at = 0; at < 1_000; at++) refuse();
     expect(logger.all).toHaveLength(100);
@@ -79,7 +81,7 @@ describe('the log of failures', () => {
 
   it('leaves out clients that went and servers that stop, and tells of what took too long', () => {
     const logger = recordingLogger();
-    const failures = new CallFailures(new FakeClock(), systemRandom, logger);
+    const failures = new CallFailures(new FakeClock(), logger);
     failures.status(new StatusError('Cancelled', 'gone'), callOf());
     failures.status(new StatusError('Unavailable', 'stopping', { code: 'ServerStopping' }), callOf());
     failures.ended(new StatusError('Unavailable', 'the connection is closing'), callOf());
@@ -91,14 +93,53 @@ describe('the log of failures', () => {
   it('has no name in it that a caller could forge a line with', () => {
     fc.assert(
       fc.property(fc.string({ unit: 'binary', maxLength: 100 }), (given) => {
-        const logger = recordingLogger();
-        new CallFailures(new FakeClock(), systemRandom, logger).status(
-          new StatusError('NotFound', 'no'),
-          callOf(given),
-        );
-        const id = fieldsOf(logger, 'a call failed')[0]?.['requestId'];
+        const id = new RequestIds(systemRandom).of(given);
         return isRequestId(id) && (id === given) === /^[\w.-]{1,64}$/.test(given);
       }),
     );
+  });
+});
+
+describe('the name of a call', () => {
+  it('is what its handler is told, and its own lines carry, as the line of its failure does', async () => {
+    const logger = recordingLogger();
+    const server = serverWith({ logger });
+    server.service(HealthService, {
+      check: (_, context) => {
+        callLogger(logger, context).info('a line of its own', { of: 'the handler' });
+        return Promise.reject(new StatusError('NotFound', 'no'));
+      },
+    });
+    await listen(server);
+    const ask = (metadata: Readonly<Record<string, string>>): Promise<unknown> =>
+      dial()
+        .health()
+        .check({ service: '' }, { metadata })
+        .catch((thrown: unknown) => thrown);
+    expect(await ask({ [REQUEST_ID]: 'mine' })).toMatchObject({ requestId: 'mine' });
+    const { requestId } = (await ask({})) as RpcError;
+    expect(requestId).toMatch(/^[0-9a-f]{16}$/);
+    for (const message of ['a line of its own', 'a call failed'])
+      expect(fieldsOf(logger, message).map((fields) => fields['requestId'])).toEqual(['mine', requestId]);
+    expect(fieldsOf(logger, 'a line of its own')[0]).toEqual({ of: 'the handler', requestId: 'mine' });
+  });
+
+  it('is not made before there is a line, and does not come twice', () => {
+    let read = 0;
+    const call = {
+      get requestId() {
+        read += 1;
+        return 'r';
+      },
+    };
+    const logger = recordingLogger();
+    const made = callLogger(logger, call).child({ component: 'x' });
+    expect(read).toBe(0);
+    made.warn('now');
+    expect([read, logger.all]).toEqual([1, ['warn now {"requestId":"r"}']]);
+    const ids = new RequestIds(systemRandom);
+    const names = Array.from({ length: 1_000 }, () => ids.next());
+    expect(new Set(names).size).toBe(1_000);
+    expect(names.every(isRequestId)).toBe(true);
   });
 });

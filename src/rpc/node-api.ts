@@ -19,10 +19,21 @@ export interface NodeApi {
    * is the whole. Optional: an API without it has no decisions made.
    */
   policies?(held: readonly HeldPolicyItem[], signal: AbortSignal): AsyncIterable<PolicyUpdate>;
-  /** Signs X.509-SVIDs, at most {@link MAX_SIGN_BATCH}; one result per request, in order. One failure fails one. */
-  signX509(requests: readonly SignX509Request[], signal?: AbortSignal): Promise<readonly SignX509Result[]>;
-  /** Signs JWT-SVIDs, at most {@link MAX_SIGN_BATCH}; one result per request, in order. */
-  signJwt(requests: readonly SignJwtRequest[], signal?: AbortSignal): Promise<readonly SignJwtResult[]>;
+  /**
+   * Signs X.509-SVIDs, at most {@link MAX_SIGN_BATCH}; one result per request, in order. One failure fails one. `requestId` is
+   * what the server's log calls it, too.
+   */
+  signX509(
+    requests: readonly SignX509Request[],
+    signal?: AbortSignal,
+    requestId?: string,
+  ): Promise<readonly SignX509Result[]>;
+  /** Signs JWT-SVIDs, likewise. */
+  signJwt(
+    requests: readonly SignJwtRequest[],
+    signal?: AbortSignal,
+    requestId?: string,
+  ): Promise<readonly SignJwtResult[]>;
   /**
    * Why this workload of the caller's node has no identity: which identities came nearest, and which selector missed.
    * At most 1 KiB of text for a person. Asked only when a caller is about to be refused. Optional: a server that

@@ -29,6 +29,7 @@ import { linuxPeerCredentials } from './peer/linux.js';
 import type { PeerCredentialsReader } from './peer/reader.js';
 import type { BidiHandler, ServerStreamHandler, UnaryHandler } from './service.js';
 import { reflectionHandlers } from './reflection.js';
+import { RequestIds } from './request-id.js';
 import { StatusError } from './service.js';
 import { TlsListener, type ListenTlsOptions, type TlsRpcListener } from './tls/listener.js';
 
@@ -118,7 +119,8 @@ class GrpcServer implements RpcServer {
       connections: this.#pool,
       limits: this.#limits,
       clock: this.#clock,
-      failures: new CallFailures(this.#clock, this.#random, this.#logger),
+      failures: new CallFailures(this.#clock, this.#logger),
+      requestIds: new RequestIds(this.#random),
     };
   }
 

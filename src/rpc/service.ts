@@ -73,6 +73,8 @@ export interface CallContext {
   readonly peer: Peer;
   /** Aborted when the client cancels or goes, the deadline passes, or the server stops. */
   readonly signal: AbortSignal;
+  /** What the log calls this call, and its caller is told when it fails: see `callLogger` in request-id.ts. */
+  readonly requestId: string;
   /** The first value of a metadata key (lower case), if sent. */
   metadata(key: string): string | undefined;
 }

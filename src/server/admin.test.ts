@@ -22,6 +22,7 @@ const context: CallContext = {
     credentials: { pid: 42, uid: 7, gid: 7, isAlive: () => true },
   },
   signal: new AbortController().signal,
+  requestId: 'r1',
   metadata: () => undefined,
 };
 
@@ -117,7 +118,9 @@ describe('the Admin service', () => {
 
   it('logs who did what, and what was refused', async () => {
     await admin.rotateAuthority({ kind: X509 }, context);
-    expect(log.all.join('\n')).toMatch(/admin: rotate authority .*"callerPid":42,"callerUid":7/);
+    expect(log.all.join('\n')).toMatch(
+      /admin: rotate authority .*"callerPid":42,"callerUid":7.*"requestId":"r1"/,
+    );
     await admin.taintAuthority({ kind: X509, id: 'ab' }, context).catch(() => undefined);
     expect(log.lines.at(-1)).toBe('warn admin: taint authority refused');
   });

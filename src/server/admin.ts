@@ -17,6 +17,7 @@ import type {
   TaintAuthorityResponse,
 } from '../rpc/gen/signet/admin/v1/admin.js';
 import { AuthorityKind, AuthoritySlot } from '../rpc/gen/signet/admin/v1/admin.js';
+import { callLogger } from '../rpc/request-id.js';
 import type { CallContext, StatusName, UnaryHandler } from '../rpc/service.js';
 import { StatusError } from '../rpc/service.js';
 
@@ -57,13 +58,14 @@ export function adminHandlers(options: {
   ): Promise<T> => {
     const { pid, uid } = context.peer.credentials ?? {};
     const caller = { ...fields, callerPid: pid, callerUid: uid, connection: context.peer.connectionId };
+    const log = callLogger(logger, context);
     try {
       const result = await act();
-      logger.info(`admin: ${what}`, caller);
+      log.info(`admin: ${what}`, caller);
       return result;
     } catch (error) {
       const { code, message } = SignetError.from(error);
-      logger.warn(`admin: ${what} refused`, { ...caller, code, reason: message });
+      log.warn(`admin: ${what} refused`, { ...caller, code, reason: message });
       throw statusOf(error);
     }
   };

@@ -7,11 +7,7 @@ import {
   type NodeApi,
   type PolicyUpdate,
   type RevocationMark,
-  type SignJwtRequest,
-  type SignJwtResult,
   type SignRefusal,
-  type SignX509Request,
-  type SignX509Result,
   type SyncUpdate,
 } from '../rpc/node-api.js';
 import { StatusError } from '../rpc/service.js';
@@ -22,10 +18,7 @@ import { markedSource } from './marked-source.js';
 import { stateStream, type StateSource } from './state-stream.js';
 
 /** Signs for registrations that the caller was found to hold. */
-export interface NodeSigning {
-  signX509(requests: readonly SignX509Request[], signal?: AbortSignal): Promise<readonly SignX509Result[]>;
-  signJwt(requests: readonly SignJwtRequest[], signal?: AbortSignal): Promise<readonly SignJwtResult[]>;
-}
+export type NodeSigning = Pick<NodeApi, 'signX509' | 'signJwt'>;
 
 /** What the node API is made of. */
 export interface NodeApiOptions {
@@ -71,8 +64,10 @@ export function createNodeApi(options: NodeApiOptions): NodeApi {
           policies: (held, signal) =>
             stateStream(() => markedSource<PolicyUpdate>(policies.of(nodeName, held), mark, NOTHING), signal),
         }),
-    async signX509(requests, signal) {
-      const results = await signAllowed(requests, mayHold, (allowed) => signing.signX509(allowed, signal));
+    async signX509(requests, signal, requestId) {
+      const results = await signAllowed(requests, mayHold, (allowed) =>
+        signing.signX509(allowed, signal, requestId),
+      );
       results.forEach((result, at) => {
         const request = requests[at];
         if (!result.ok || request === undefined) return;
@@ -81,8 +76,8 @@ export function createNodeApi(options: NodeApiOptions): NodeApi {
       });
       return results;
     },
-    signJwt: (requests, signal) =>
-      signAllowed(requests, mayHold, (allowed) => signing.signJwt(allowed, signal)),
+    signJwt: (requests, signal, requestId) =>
+      signAllowed(requests, mayHold, (allowed) => signing.signJwt(allowed, signal, requestId)),
     explain: (subject) =>
       Promise.resolve(
         subject.kind === 'pod'

@@ -157,6 +157,17 @@ describe('signing X.509-SVIDs', () => {
     expect(log.lines).toEqual(['error signing failed']);
     expect(log.all.join()).toContain('secret of /var/state');
   });
+
+  it('logs which registration was refused, and in which call', async () => {
+    const { signing, log } = await setup();
+    await signing.signX509([{ registrationId: 'gone', csr }], undefined, 'r-1');
+    await signing.signJwt([{ registrationId: 'y'.repeat(2_000), audience: ['a'] }], undefined, 'r-2');
+    const lines = log.all.filter((line) => line.startsWith('warn signing refused'));
+    expect(lines).toEqual([
+      expect.stringMatching(/"registration":"gone","code":"RegistrationNotFound".*"requestId":"r-1"/),
+      expect.stringMatching(/"registration":"y{200}","code":.*"requestId":"r-2"/),
+    ]);
+  });
 });
 
 describe('a batch', () => {

@@ -15,6 +15,7 @@ import type {
   SignX509Result,
 } from '../rpc/node-api.js';
 import { MAX_SIGN_BATCH } from '../rpc/node-api.js';
+import { callLogger } from '../rpc/request-id.js';
 import { StatusError } from '../rpc/service.js';
 
 /** What signing asks of the CA. */
@@ -50,6 +51,7 @@ const RETRYABLE: ReadonlySet<string> = new Set<CaErrorCode>([
 const INTERNAL = 'Internal';
 /** Longer ids are no ids of ours, and must not be echoed. */
 const MAX_ID_LENGTH = 1024;
+const MAX_SHOWN_ID = 200;
 
 /**
  * Signs what registrations allow. The registration is looked up again for each request, at the moment of signing, and
@@ -59,14 +61,16 @@ const MAX_ID_LENGTH = 1024;
  * it is aborted.
  */
 export function createSigningService(options: SigningOptions): SigningService {
-  const { ca, logger } = options;
+  const { ca } = options;
+  const loggerOf = (requestId: string | undefined): Logger =>
+    requestId === undefined ? options.logger : callLogger(options.logger, { requestId });
 
   const lookUp = (id: string): Registration => {
     const registration = id.length > MAX_ID_LENGTH ? undefined : options.registrations.get(id);
     if (registration !== undefined) return registration;
     throw new Refused(
       'RegistrationNotFound',
-      `registration ${JSON.stringify(id.slice(0, 200))} does not exist (any more), or belongs to another node`,
+      `registration ${JSON.stringify(id.slice(0, MAX_SHOWN_ID))} does not exist (any more), or belongs to another node`,
     );
   };
 
@@ -82,7 +86,7 @@ export function createSigningService(options: SigningOptions): SigningService {
     }
   };
 
-  const signOneX509 = async (request: SignX509Request): Promise<SignX509Result> => {
+  const signOneX509 = async (request: SignX509Request, logger: Logger): Promise<SignX509Result> => {
     const registration = lookUp(request.registrationId);
     const signed = await telling(registration.id, () =>
       ca.signX509({
@@ -101,7 +105,7 @@ export function createSigningService(options: SigningOptions): SigningService {
     return { ok: true, ...signed };
   };
 
-  const signOneJwt = async (request: SignJwtRequest): Promise<SignJwtResult> => {
+  const signOneJwt = async (request: SignJwtRequest, logger: Logger): Promise<SignJwtResult> => {
     const registration = lookUp(request.registrationId);
     checkAudiences(registration, request.audience);
     const signed = await ca.signJwt({
@@ -118,8 +122,8 @@ export function createSigningService(options: SigningOptions): SigningService {
   };
 
   return {
-    signX509: (requests, signal) => batch(requests, signal, logger, signOneX509),
-    signJwt: (requests, signal) => batch(requests, signal, logger, signOneJwt),
+    signX509: (requests, signal, requestId) => batch(requests, signal, loggerOf(requestId), signOneX509),
+    signJwt: (requests, signal, requestId) => batch(requests, signal, loggerOf(requestId), signOneJwt),
   };
 }
 
@@ -138,11 +142,11 @@ function checkAudiences(registration: Registration, audience: readonly string[])
   );
 }
 
-async function batch<Req, Res>(
+async function batch<Req extends { readonly registrationId: string }, Res>(
   requests: readonly Req[],
   signal: AbortSignal | undefined,
   logger: Logger,
-  sign: (request: Req) => Promise<Res>,
+  sign: (request: Req, logger: Logger) => Promise<Res>,
 ): Promise<(Res | SignRefusal)[]> {
   if (requests.length > MAX_SIGN_BATCH) {
     throw new StatusError(
@@ -157,9 +161,9 @@ async function batch<Req, Res>(
   for (const [index, request] of requests.entries()) {
     if (index % YIELD_EVERY === 0) await breathe(index, signal);
     try {
-      results.push(await sign(request));
+      results.push(await sign(request, logger));
     } catch (error) {
-      results.push(refusalOf(error, logger));
+      results.push(refusalOf(error, request, logger));
     }
   }
   return results;
@@ -173,11 +177,16 @@ async function breathe(index: number, signal: AbortSignal | undefined): Promise<
   signal?.throwIfAborted();
 }
 
-function refusalOf(error: unknown, logger: Logger): SignRefusal {
+function refusalOf(
+  error: unknown,
+  { registrationId }: { readonly registrationId: string },
+  logger: Logger,
+): SignRefusal {
   const verdict = verdictOf(error);
   const { code, message } = SignetError.from(error);
-  if (verdict.code === INTERNAL) logger.error('signing failed', { code, reason: message });
-  else logger.warn('signing refused', { code, reason: message });
+  const fields = { registration: registrationId.slice(0, MAX_SHOWN_ID), code, reason: message };
+  if (verdict.code === INTERNAL) logger.error('signing failed', fields);
+  else logger.warn('signing refused', fields);
   return verdict;
 }
 

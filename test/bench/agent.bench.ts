@@ -205,6 +205,7 @@ function open(handlers: WorkloadApiHandlers, at: number, signal: AbortSignal): {
   const context: CallContext = {
     peer: { listener: `pod/workload-${at}`, connectionId: String(at) },
     signal,
+    requestId: 'r1',
     metadata: () => 'true',
   };
   const sink = {

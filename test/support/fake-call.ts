@@ -14,6 +14,7 @@ export interface TestContextOptions {
   /** Why there are none. */
   readonly unknown?: string;
   readonly metadata?: Readonly<Record<string, string>>;
+  readonly requestId?: string;
 }
 
 let connections = 0;
@@ -29,6 +30,7 @@ export function testContext(options: TestContextOptions = {}): TestContext {
       ...(options.unknown === undefined ? {} : { unknown: options.unknown }),
     },
     signal: controller.signal,
+    requestId: options.requestId ?? 'r1',
     metadata: (key) => metadata[key],
     hangUp: () => controller.abort(new SignetError('Cancelled', 'the client went')),
   };

@@ -1,7 +1,7 @@
 import type { TargetWorkload } from '../../access/policy/model.js';
 import type { CallContext } from '../../rpc/service.js';
 import { StatusError } from '../../rpc/service.js';
-import type { Answered } from '../authorization/decision-log.js';
+import type { Answered, DecisionName } from '../authorization/decision-log.js';
 import { lacksToken, type Authorization } from '../authorization/decide.js';
 import { answerInWords } from '../authorization/ext-authz-response.js';
 import type { AuthorizationView } from '../authorization/view.js';
@@ -12,6 +12,8 @@ import type { Fields, Question } from './question.js';
 export interface Application {
   readonly view: AuthorizationView;
   readonly target: TargetWorkload;
+  /** Of its request, for the log. */
+  readonly requestId: string;
 }
 
 /**
@@ -26,7 +28,7 @@ export async function findApplication(
   const { view, targets } = authorization;
   if (view === undefined)
     throw new StatusError('Unavailable', 'the access policies cannot be read, so nothing is allowed');
-  return { view, target: await targets.find(view, context) };
+  return { view, target: await targets.find(view, context), requestId: context.requestId };
 }
 
 /** A question as the policies read it; the time is the evaluator's. */
@@ -60,17 +62,17 @@ export async function decideQuestion(
   question: Question,
   at = '',
 ): Promise<Outcome> {
-  const id = authorization.nextId();
+  const name = authorization.nextName(application.requestId);
   const asker = await findAsker(question.subject, authorization, application.view, `${at}subject`);
-  if ('refused' in asker) return refuse(authorization, id, asker.refused);
+  if ('refused' in asker) return refuse(authorization, name, asker.refused);
   const request = requestOf(application, asker, question);
-  return { answered: authorization.decide(id, request, asker.finding) };
+  return { answered: authorization.decide(name, request, asker.finding) };
 }
 
 /** Refuses without asking a policy, and logs it. */
-export function refuse(authorization: Authorization, id: string, reason: string): Outcome {
-  authorization.log.refused(id, reason);
-  return { id, refused: reason };
+export function refuse(authorization: Authorization, name: DecisionName, reason: string): Outcome {
+  authorization.log.refused(name, reason);
+  return { id: name.id, refused: reason };
 }
 
 /** AuthZEN's decision (§5.5). */

@@ -13,11 +13,11 @@ import { invalid, readObject, type Fields } from './question.js';
  */
 export async function decideNetworkRequest(
   authorization: Authorization,
-  { view, target }: Application,
+  { view, target, requestId }: Application,
   attributes: Fields,
 ): Promise<Outcome> {
   const at = 'input.attributes';
-  const id = authorization.nextId();
+  const name = authorization.nextName(requestId);
   const source = readObject(attributes['source'], `${at}.source`) ?? {};
   const destination = readObject(attributes['destination'], `${at}.destination`) ?? {};
   const http = readHttp(attributes, at);
@@ -28,13 +28,13 @@ export async function decideNetworkRequest(
     },
     (name) => authorization.knowsTrustDomain(name),
   );
-  if (!caller.ok) return refuse(authorization, id, caller.reason);
+  if (!caller.ok) return refuse(authorization, name, caller.reason);
   const sourceIp = addressOf(source, `${at}.source`).address;
   const { port } = addressOf(destination, `${at}.destination`);
   const sourceWorkload = caller.spiffeId === undefined ? undefined : view.source(caller.spiffeId);
   const finding = await findToken(http.headers?.['authorization'], authorization.tokens);
   const answered = authorization.decide(
-    id,
+    name,
     {
       ...{ target, http, source: caller.spiffeId, token: finding.token },
       ...(sourceWorkload === undefined ? {} : { sourceWorkload }),

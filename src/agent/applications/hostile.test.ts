@@ -68,6 +68,7 @@ function routes(): readonly HttpRoute[] {
 const context: CallContext = {
   peer: { listener: 'pod/u', connectionId: 'c' },
   signal: new AbortController().signal,
+  requestId: 'r1',
   metadata: () => undefined,
 };
 

@@ -50,7 +50,10 @@ interface Found {
 function callOf(page: object | undefined, signal = new AbortController().signal): HttpCall {
   return {
     ...{ segments: [], query: new URLSearchParams(), host: 'a', secure: false },
-    context: { peer: { listener: 'pod/u', connectionId: 'c' }, signal, metadata: () => undefined },
+    context: {
+      peer: { listener: 'pod/u', connectionId: 'c' },
+      ...{ signal, requestId: 'r1', metadata: () => undefined },
+    },
     body: {
       ...{ subject: { type: 'workload' }, action: { name: 'write' }, resource: { type: 'x', id: '1' } },
       ...(page === undefined ? {} : { page }),

@@ -66,6 +66,7 @@ function authorizationOf(
 const callerOf = (uri: string): CallContext => ({
   peer: { listener: 'authorization', connectionId: 'c1', spiffeId: parseSpiffeId(uri) },
   signal: new AbortController().signal,
+  requestId: 'r1',
   metadata: () => undefined,
 });
 
@@ -75,7 +76,7 @@ async function decide(
 ): Promise<ReturnType<Authorization['decide']>> {
   const targets = await authorization.targets.candidates(view, callerOf(BACK));
   const asked = { source: FRONT, http: { method: 'GET', path }, token: null };
-  return authorization.decideForAll('d', targets, asked);
+  return authorization.decideForAll({ id: 'd' }, targets, asked);
 }
 
 describe('a decision for whom only a SPIFFE ID tells', () => {

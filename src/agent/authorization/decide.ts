@@ -4,8 +4,9 @@ import type { Clock } from '../../lib/clock.js';
 import { BugError } from '../../lib/errors.js';
 import type { Logger } from '../../lib/logger.js';
 import type { Random } from '../../lib/random.js';
+import { isRequestId } from '../../rpc/request-id.js';
 import type { CallParts } from '../session.js';
-import { createDecisionLog, type Answered, type DecisionLog } from './decision-log.js';
+import { createDecisionLog, type Answered, type DecisionLog, type DecisionName } from './decision-log.js';
 import { createTargetFinder, type TargetFinder } from './target.js';
 import type { TokenFinding, Tokens } from './token.js';
 import type { AuthorizationView, AuthorizationViews } from './view.js';
@@ -34,16 +35,16 @@ export interface Authorization {
   knowsTrustDomain(name: string): boolean;
   /** Undefined while the policies cannot be told. */
   readonly view: AuthorizationView | undefined;
-  /** A new name for a decision. */
-  nextId(): string;
+  /** A new name for a decision about this request; what is no well-formed ID of one is left out. */
+  nextName(requestId: string | undefined): DecisionName;
   /** Decides and logs. The time is now. */
-  decide(id: string, request: Omit<AccessRequest, 'time'>, finding?: TokenFinding): Answered;
+  decide(name: DecisionName, request: Omit<AccessRequest, 'time'>, finding?: TokenFinding): Answered;
   /**
    * The same for whom only an identity tells that several workloads hold: allowed if it is for each of them, so that
    * none gets more than its own policies give. The answer is the first denial.
    */
   decideForAll(
-    id: string,
+    name: DecisionName,
     targets: readonly TargetWorkload[],
     request: Omit<AccessRequest, 'time' | 'target'>,
     finding?: TokenFinding,
@@ -57,17 +58,22 @@ const IDS_AT_ONCE = 64;
 export function createAuthorization(options: AuthorizationOptions): Authorization {
   const { views, tokens, calls, clock, random } = options;
   const log = createDecisionLog(options.logger.child({ component: 'authorization' }), clock);
-  const answer = (id: string, asked: Omit<AccessRequest, 'time'>, finding?: TokenFinding): Answered => {
+  const answer = (
+    name: DecisionName,
+    asked: Omit<AccessRequest, 'time'>,
+    finding?: TokenFinding,
+  ): Answered => {
     const { current } = views;
     const request: AccessRequest = { ...asked, time: clock.now() };
     const decision = current === undefined ? NO_POLICIES : evaluate(current.policies, request);
     const problem = finding?.problem;
-    return { id, request, decision, ...(problem === undefined ? {} : { tokenProblem: problem }) };
+    return { ...name, request, decision, ...(problem === undefined ? {} : { tokenProblem: problem }) };
   };
   const record = (answered: Answered): Answered => {
     log.record(answered);
     return answered;
   };
+  const nextId = idSource(random);
   return {
     targets: createTargetFinder(calls, clock),
     tokens,
@@ -77,12 +83,12 @@ export function createAuthorization(options: AuthorizationOptions): Authorizatio
     get view() {
       return views.current;
     },
-    nextId: idSource(random),
-    decide: (id, asked, finding) => record(answer(id, asked, finding)),
-    decideForAll(id, targets, asked, finding) {
+    nextName: (requestId) => ({ id: nextId(), ...(isRequestId(requestId) ? { requestId } : {}) }),
+    decide: (name, asked, finding) => record(answer(name, asked, finding)),
+    decideForAll(name, targets, asked, finding) {
       let allowed: Answered | undefined;
       for (const target of targets) {
-        const answered = answer(id, { ...asked, target }, finding);
+        const answered = answer(name, { ...asked, target }, finding);
         if (!answered.decision.allowed) return record(answered);
         // Of those that allow, one that a policy in Audit mode would have denied is worth telling.
         if (allowed === undefined || wouldChange(answered)) allowed = answered;

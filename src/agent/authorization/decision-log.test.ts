@@ -29,10 +29,19 @@ describe('the log of decisions', () => {
     for (let i = 0; i < 1000; i++) log.record(denied);
     expect(logger.all).toHaveLength(100);
     await clock.advance(1000);
-    for (let i = 0; i < 1000; i++) log.refused('d2', 'no reason');
+    for (let i = 0; i < 1000; i++) log.refused({ id: 'd2' }, 'no reason');
     expect(logger.all).toHaveLength(120);
     expect(logger.all[100]).toContain('"omitted":900');
     expect(logger.all[101]).not.toContain('omitted');
+  });
+
+  it('says which request it was about, and what was wrong with a token', () => {
+    const logger = recordingLogger();
+    const log = createDecisionLog(logger, new FakeClock());
+    log.record({ ...denied, requestId: 'r-1', tokenProblem: 'it has expired' });
+    log.refused({ id: 'd2', requestId: 'r-2' }, 'no reason');
+    expect(logger.all[0]).toMatch(/"decision":"d1","requestId":"r-1".*"tokenProblem":"it has expired"/);
+    expect(logger.all[1]).toContain('"decision":"d2","requestId":"r-2","reason":"no reason"');
   });
 
   it('holds no query, header or token, and no long text', () => {
@@ -41,6 +50,7 @@ describe('the log of decisions', () => {
     const [line = ''] = logger.all;
     expect(line).toContain('access denied');
     expect(line).toContain('"target":"n/t"');
+    expect(line).not.toContain('requestId');
     for (const secret of ['secret', 'Bearer', 'cookie', 'c=1']) expect(line).not.toContain(secret);
     expect(line.length).toBeLessThan(2000);
   });

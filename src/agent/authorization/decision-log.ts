@@ -4,10 +4,16 @@ import type { Clock } from '../../lib/clock.js';
 import type { Logger } from '../../lib/logger.js';
 import { TokenBucket } from '../../lib/token-bucket.js';
 
-/** What was decided, and how it is told. */
-export interface Answered {
-  /** Names the decision in the answer and in the log. */
+/** What a decision is called. */
+export interface DecisionName {
+  /** In the answer and in the log. */
   readonly id: string;
+  /** The request that it is about, as its caller calls it, or as the log calls the call; well-formed. */
+  readonly requestId?: string;
+}
+
+/** What was decided, and how it is told. */
+export interface Answered extends DecisionName {
   readonly request: AccessRequest;
   readonly decision: Decision;
   /** Why a token that came is not valid; holds nothing of it. */
@@ -18,7 +24,7 @@ export interface Answered {
 export interface DecisionLog {
   record(answered: Answered): void;
   /** A request that was refused before any policy was asked. */
-  refused(id: string, reason: string): void;
+  refused(name: DecisionName, reason: string): void;
 }
 
 /** Denials, and findings of policies in Audit mode, per second in the long run and at once. */
@@ -28,7 +34,7 @@ const MAX_TEXT = 512;
 
 /**
  * Denials and audit findings at level info, a bounded number of them per second with a count of those left out; what is
- * simply allowed at level debug, out of the same bound. Never a header, a query or a token.
+ * simply allowed at level debug, out of the same bound. Never a query, a token, or a header but the request's ID.
  */
 export function createDecisionLog(logger: Logger, clock: Clock): DecisionLog {
   const bucket = new TokenBucket(clock, PER_SECOND, BURST);
@@ -53,18 +59,24 @@ export function createDecisionLog(logger: Logger, clock: Clock): DecisionLog {
         logger.info('access allowed, against a policy in Audit mode', fields);
       else logger.debug('access allowed', fields);
     },
-    refused(id, reason) {
+    refused(name, reason) {
       const more = admitted();
-      if (more !== undefined) logger.info('access refused', { decision: id, reason: short(reason), ...more });
+      if (more !== undefined)
+        logger.info('access refused', { ...named(name), reason: short(reason), ...more });
     },
   };
 }
 
-function describe({ id, request, decision, tokenProblem }: Answered): Readonly<Record<string, string>> {
+function named({ id, requestId }: DecisionName): Readonly<Record<string, string>> {
+  return { decision: id, ...(requestId === undefined ? {} : { requestId }) };
+}
+
+function describe(answered: Answered): Readonly<Record<string, string>> {
+  const { request, decision, tokenProblem } = answered;
   const { source, sourceIp, target, port, http, application } = request;
   const [audit] = decision.audit.filter(({ changesAnswer }) => changesAnswer);
   return {
-    decision: id,
+    ...named(answered),
     source: source ?? '(none)',
     ...(sourceIp === undefined ? {} : { sourceIp }),
     target: `${target.namespace}/${target.name}`,
@@ -77,7 +89,7 @@ function describe({ id, request, decision, tokenProblem }: Answered): Readonly<R
           resource: short(`${application.resource.type} ${application.resource.id}`),
         }),
     reason: short(decision.reason),
-    ...(tokenProblem === undefined ? {} : { token: short(tokenProblem) }),
+    ...(tokenProblem === undefined ? {} : { tokenProblem: short(tokenProblem) }),
     ...(audit === undefined ? {} : { audit: short(`${policyName(audit.policy)}: ${audit.reason}`) }),
   };
 }

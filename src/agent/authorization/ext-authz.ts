@@ -8,6 +8,7 @@ import type {
   CheckRequest,
   CheckResponse,
 } from '../../rpc/gen/envoy/service/auth/external_auth.js';
+import { HTTP_REQUEST_ID } from '../../rpc/request-id.js';
 import type { CallContext } from '../../rpc/service.js';
 import type { Authorization } from './decide.js';
 import { checkResponse, refusal } from './ext-authz-response.js';
@@ -33,10 +34,12 @@ async function check(
   context: CallContext,
 ): Promise<CheckResponse> {
   const { view, targets, tokens, log, tellReasons } = authorization;
-  const id = authorization.nextId();
+  const http = readHttp(attributes);
+  // As Envoy calls it in its own log, too. It may be its client's word, so it says nothing but which request is meant.
+  const name = authorization.nextName(http?.headers?.[HTTP_REQUEST_ID]);
   const refuse = (reason: string): CheckResponse => {
-    log.refused(id, reason);
-    return refusal(id, reason, tellReasons);
+    log.refused(name, reason);
+    return refusal(name.id, reason, tellReasons);
   };
   if (view === undefined) return refuse('the access policies cannot be read, so nothing is allowed');
   const found = targets.candidates(view, context);
@@ -48,7 +51,6 @@ async function check(
     (name) => authorization.knowsTrustDomain(name),
   );
   if (!caller.ok) return refuse(caller.reason);
-  const http = readHttp(attributes);
   if (http === undefined) return refuse('the request has no method and path; is this an HTTP filter?');
 
   const finding = findToken(http.headers?.['authorization'], tokens);
@@ -59,7 +61,7 @@ async function check(
     ...readAddresses(source, destination),
     ...describeSource(view, caller.spiffeId),
   };
-  return checkResponse(authorization.decideForAll(id, candidates, asked, checked), tellReasons);
+  return checkResponse(authorization.decideForAll(name, candidates, asked, checked), tellReasons);
 }
 
 function describeSource(

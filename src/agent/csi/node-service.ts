@@ -51,13 +51,13 @@ export function csiNodeHandlers(parts: CsiServiceParts): HandlersOf<typeof csiNo
       Promise.resolve({
         capabilities: CAPABILITIES.map((type) => ({ type: { $case: 'rpc' as const, value: { type } } })),
       }),
-    nodePublishVolume: async (request, { signal }) => {
-      await volumes.publish(readPublishRequest(request, kubeletDirectory), signal);
+    nodePublishVolume: async (request, context) => {
+      await volumes.publish(readPublishRequest(request, kubeletDirectory), context);
       return {};
     },
     // Not ended with the call: what is begun is brought to its end, and the kubelet asks again.
-    nodeUnpublishVolume: async ({ volumeId, targetPath }) => {
-      await volumes.unpublish(checkVolumeId(volumeId), targetPath);
+    nodeUnpublishVolume: async ({ volumeId, targetPath }, context) => {
+      await volumes.unpublish(checkVolumeId(volumeId), targetPath, context);
       return {};
     },
     nodeGetVolumeStats: async ({ volumeId, volumePath }) => {

@@ -19,7 +19,7 @@ let clock: FakeClock;
 let logger: RecordingLogger;
 /** Volumes whose content is open now, each as often as it is. */
 let open: string[];
-const never = new AbortController().signal;
+const never = { signal: new AbortController().signal, requestId: 'r1' };
 
 beforeEach(async () => {
   directory = await mkdtemp(join(tmpdir(), 'keeper-'));
@@ -89,7 +89,7 @@ describe('the keeper of volumes', () => {
     await expect(volumes.publish(third, never)).rejects.toEqual(
       status('ResourceExhausted', /2 volumes already/),
     );
-    await volumes.unpublish(first.volume.id, first.volume.targetPath);
+    await volumes.unpublish(first.volume.id, first.volume.targetPath, never);
     await volumes.publish(third, never);
     expect(open).toEqual(['csi-b', 'csi-c']);
   });
@@ -216,7 +216,7 @@ describe('the keeper of volumes', () => {
     // The kubelet takes the pods away in the end, and there is nothing that it cannot.
     for (const name of Object.keys(damage)) {
       const { volume } = await asked(name);
-      await second.unpublish(volume.id, volume.targetPath);
+      await second.unpublish(volume.id, volume.targetPath, never);
     }
     expect([...mounts.at.keys()]).toEqual([good.volume.targetPath]);
   });
@@ -274,7 +274,7 @@ describe('the keeper of volumes', () => {
     await expect(running).rejects.toEqual(status('Unavailable', /stopping/));
     expect(existsSync(recordOf(requested))).toBe(true);
     await expect(volumes.publish(requested, never)).rejects.toEqual(status('Unavailable'));
-    await expect(volumes.unpublish(requested.volume.id, requested.volume.targetPath)).rejects.toEqual(
+    await expect(volumes.unpublish(requested.volume.id, requested.volume.targetPath, never)).rejects.toEqual(
       status('Unavailable'),
     );
     await (await keeper()).publish(requested, never);

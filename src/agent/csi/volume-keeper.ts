@@ -4,7 +4,8 @@ import type { Clock } from '../../lib/clock.js';
 import { SignetError } from '../../lib/errors.js';
 import type { LogFields, Logger } from '../../lib/logger.js';
 import type { Mounts, MountPlace } from '../../rpc/mount/mounts.js';
-import { StatusError } from '../../rpc/service.js';
+import { callLogger } from '../../rpc/request-id.js';
+import { StatusError, type CallContext } from '../../rpc/service.js';
 import { Exclusive } from './exclusive.js';
 import type { RequestedVolume } from './publish-request.js';
 import { volumeStatus } from './status.js';
@@ -114,11 +115,12 @@ export class VolumeKeeper {
   }
 
   /** Publishes a volume; does nothing when it is published as requested. Rejects with StatusError. */
-  async publish(requested: RequestedVolume, signal: AbortSignal): Promise<void> {
+  async publish(requested: RequestedVolume, call: Pick<CallContext, 'signal' | 'requestId'>): Promise<void> {
     const { volume } = requested;
     this.#admit();
     this.#checkPod(volume);
-    await this.#run(volume, signal, async (until) => {
+    const logger = callLogger(this.#logger, call);
+    await this.#run(volume, { signal: call.signal, logger }, async (until) => {
       const before = this.#published.get(volume.id);
       if (before !== undefined) {
         if (!same(before, requested)) throw published(volume.id);
@@ -134,17 +136,18 @@ export class VolumeKeeper {
           `this node has ${this.#limits.maxVolumes} volumes already`,
         );
       await this.#make(requested, until);
-      this.#logger.info('a volume is published', fieldsOf(volume));
+      logger.info('a volume is published', fieldsOf(volume));
     });
   }
 
   /** Takes a volume away, whether this process knows it or not; ends its publishing first. Rejects with StatusError. */
-  async unpublish(id: string, targetPath: string): Promise<void> {
+  async unpublish(id: string, targetPath: string, call: Pick<CallContext, 'requestId'>): Promise<void> {
     this.#admit();
     const { place, podUid } = parseTarget(this.#options.kubeletDirectory, targetPath);
     const gone = new StatusError('Aborted', 'the volume is being unpublished');
     await this.#exclusive.end(this.#namesOf(id, targetPath), gone);
-    await this.#run({ id, targetPath }, this.#closing.signal, async () => {
+    const logger = callLogger(this.#logger, call);
+    await this.#run({ id, targetPath }, { signal: this.#closing.signal, logger }, async () => {
       const known = this.#published.get(id);
       if (known?.volume.targetPath === targetPath) await this.#forget(known);
       this.#options.mounts.unbind(place);
@@ -153,7 +156,7 @@ export class VolumeKeeper {
       const record = await readVolume(directory, this.#options.kubeletDirectory).catch(() => undefined);
       if (record === undefined || record.volume.targetPath === targetPath)
         await removeVolumeDirectory(directory);
-      this.#logger.info('a volume is unpublished', { volume: id, pod: podUid });
+      logger.info('a volume is unpublished', { volume: id, pod: podUid });
     });
   }
 
@@ -197,7 +200,7 @@ export class VolumeKeeper {
 
   #run(
     { id, targetPath }: Pick<Volume, 'id' | 'targetPath'>,
-    signal: AbortSignal,
+    { signal, logger }: { readonly signal: AbortSignal; readonly logger: Logger },
     act: (signal: AbortSignal) => Promise<void>,
   ): Promise<void> {
     return this.#exclusive
@@ -205,7 +208,7 @@ export class VolumeKeeper {
       .catch((thrown: unknown) => {
         const status = volumeStatus(thrown);
         if (status.status !== 'Aborted')
-          this.#logger.warn('a volume cannot be served', {
+          logger.warn('a volume cannot be served', {
             ...{ volume: id, code: status.code, reason: status.message },
             ...(status.status === 'Internal' ? { cause: String(thrown) } : {}),
           });
@@ -284,7 +287,8 @@ export class VolumeKeeper {
     }
     const { volume } = requested;
     if (this.#exclusive.holds(volume.id) || this.#exclusive.holds(volume.targetPath)) return;
-    await this.#run(volume, this.#closing.signal, async (signal) => {
+    const run = { signal: this.#closing.signal, logger: this.#logger };
+    await this.#run(volume, run, async (signal) => {
       if (this.#published.has(volume.id)) return;
       const place = this.#placeOf(volume);
       if (this.#options.mounts.look(directory.data, place) !== 'source') {

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { DiscoveryRequest } from '../../rpc/gen/envoy/discovery/discovery.js';
 import { DiscoveryResponse } from '../../rpc/gen/envoy/discovery/discovery.js';
+import { callLogger } from '../../rpc/request-id.js';
 import type { MessageSink } from '../../rpc/service.js';
 import type { CallSession } from '../session.js';
 import type { SubjectView } from '../views.js';
@@ -105,7 +106,7 @@ export class SotwSubscriber implements Subscriber<DiscoveryRequest> {
     const { found } = findSecrets(this.#session.view, this.#names ?? [], this.#style);
     if (found.length === 0) return Promise.resolve(false);
     // This variant cannot say "there is none"; the others must not suffer for it.
-    this.#parts.logger.warn('secrets that Envoy asks for are not given to it', {
+    callLogger(this.#parts.logger, this.#session).warn('secrets that Envoy asks for are not given to it', {
       node: this.#node.slice(0, 256),
       secrets: missing.slice(0, 16),
     });

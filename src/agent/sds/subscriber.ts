@@ -1,5 +1,6 @@
 import type { Logger } from '../../lib/logger.js';
 import type { Status } from '../../rpc/gen/google/rpc/status.js';
+import { callLogger } from '../../rpc/request-id.js';
 import { type CallContext, StatusError } from '../../rpc/service.js';
 import { type CallParts, type CallSession, openSession } from '../session.js';
 import { describeSubject } from '../subject.js';
@@ -137,7 +138,7 @@ export function checkCount(count: number): void {
 
 /** Says in the log that the client did not take what was sent. */
 export function logRejection(parts: SdsParts, session: CallSession, node: string, error: Status): void {
-  parts.logger.warn('Envoy rejected secrets; it keeps those it has', {
+  callLogger(parts.logger, session).warn('Envoy rejected secrets; it keeps those it has', {
     subject: describeSubject(session.subject),
     node: node.slice(0, 256),
     error: error.message.slice(0, MAX_LOGGED_ERROR),

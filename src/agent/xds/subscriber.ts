@@ -3,6 +3,7 @@ import type { Clock } from '../../lib/clock.js';
 import type { Logger } from '../../lib/logger.js';
 import type { Watched } from '../../lib/watched.js';
 import type { Status } from '../../rpc/gen/google/rpc/status.js';
+import { callLogger } from '../../rpc/request-id.js';
 import { type CallContext, StatusError } from '../../rpc/service.js';
 import type { TargetFinder } from '../authorization/target.js';
 import type { WatchedAuthorizationViews } from '../authorization/view.js';
@@ -118,7 +119,7 @@ export function checkFilterType(typeUrl: string): void {
 
 /** Says in the log that the client did not take what was sent. */
 export function logFilterRejection(logger: Logger, session: CallSession, error: Status): void {
-  logger.warn('Envoy rejected filters; it keeps those it has', {
+  callLogger(logger, session).warn('Envoy rejected filters; it keeps those it has', {
     subject: describeSubject(session.subject),
     error: error.message.slice(0, MAX_LOGGED_ERROR),
   });

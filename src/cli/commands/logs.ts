@@ -101,12 +101,12 @@ function tell(io: CliIo, { output }: LogsOptions, decision: LoggedDecision): voi
     io.stdout(`${JSON.stringify(decision)}\n`);
     return;
   }
-  const { time, outcome, source, target, port, operation, reason, audit, node } = decision;
+  const { time, outcome, source, target, port, operation, reason, audit, node, requestId } = decision;
   // An identity is asked of the agent itself.
   const whom = target ?? (operation === 'identity' ? 'the agent' : '(unknown)');
   const where = `${whom}${port === undefined ? '' : `:${port}`}`;
   const what = operation === undefined ? '' : ` ${operation}`;
-  const why = audit ?? reason ?? '';
+  const why = `${audit ?? reason ?? ''}${requestId === undefined ? '' : ` (request ${requestId})`}`;
   io.stdout(
     `${printable(`${time} ${outcome} ${source ?? '(none)'} -> ${where}${what} on ${node}: ${why}`)}\n`,
   );

@@ -1,17 +1,27 @@
 import type { IncomingMessage } from 'node:http';
 import { readStrictJson, type JsonObject } from '../../lib/strict-json.js';
+import { StatusError, type StatusName } from '../service.js';
 import type { BodyAccount } from './body-budget.js';
 import type { HttpLimits } from './limits.js';
 
 /** Why a request is answered without a look at what it asks. */
-export class HttpRefusal extends Error {
-  readonly status: number;
+export class HttpRefusal extends StatusError {
+  /** The status of the answer. */
+  readonly http: number;
 
-  constructor(status: number, message: string) {
-    super(message);
-    this.status = status;
+  constructor(http: number, message: string) {
+    super(NAMES[http] ?? 'InvalidArgument', message);
+    this.http = http;
   }
 }
+
+/** What the log calls them. */
+const NAMES: Readonly<Partial<Record<number, StatusName>>> = {
+  404: 'NotFound',
+  405: 'Unimplemented',
+  413: 'ResourceExhausted',
+  503: 'Unavailable',
+};
 
 const JSON_TYPE = /^application\/json(?: *; *charset="?utf-8"?)? *$/i;
 

@@ -90,7 +90,9 @@ async function closeListener(server: Server, name: string, pool: ConnectionPool)
   const stopped = new Promise<void>((resolve) => server.close(() => resolve()));
   await endConnections(
     [...pool.of(name)],
-    new StatusError('Unavailable', 'the server is closing this socket; try again'),
+    new StatusError('Unavailable', 'the server is closing this socket; try again', {
+      code: 'ServerStopping',
+    }),
   );
   await stopped;
 }

@@ -83,12 +83,45 @@ describe('an HTTP server', () => {
     expect((await stat(path)).mode & 0o777).toBe(0o600);
   });
 
-  it('echoes the request ID, also with an error, and makes none up', async () => {
+  it('names each request in the log as its client does, or by a name that the answer tells', async () => {
     await serve();
-    const headers = { 'x-request-id': 'r-1 / x y' };
-    expect((await say('/echo', { json: {}, headers })).headers['x-request-id']).toBe('r-1 / x y');
-    expect((await say('/nowhere', { headers })).headers['x-request-id']).toBe('r-1 / x y');
-    expect((await say('/echo', { json: {} })).headers['x-request-id']).toBeUndefined();
+    const named = (headers: Readonly<Record<string, string>>) => ({ json: {}, headers });
+    const mine = await say('/echo', named({ 'x-request-id': 'r-1' }));
+    expect([mine.headers['x-request-id'], mine.headers['signet-request-id']]).toEqual(['r-1', undefined]);
+    expect(calls[0]?.context.requestId).toBe('r-1');
+    const made = (await say('/nowhere?token=t')).headers['x-request-id'];
+    expect(made).toMatch(/^[0-9a-f]{16}$/);
+    // AuthZEN gives any text back; into the log it does not come.
+    const odd = 'r-1 / "x"= level=error';
+    const both = (await say('/nowhere', named({ 'x-request-id': odd }))).headers;
+    expect(both['x-request-id']).toBe(odd);
+    expect(both['signet-request-id']).toMatch(/^[0-9a-f]{16}$/);
+    const long = 'x'.repeat(65);
+    const bounded = (await say('/nowhere', named({ 'x-request-id': long }))).headers['signet-request-id'];
+    expect(log.all.filter((line) => line.startsWith('info a call failed'))).toEqual(
+      [made, both['signet-request-id'], bounded].map((requestId) =>
+        expect.stringContaining(`"requestId":"${String(requestId)}"`),
+      ),
+    );
+    for (const secret of ['token', 'level=error', long]) expect(log.all.join('\n')).not.toContain(secret);
+  });
+
+  it('logs what it refuses with who asked for what, a bounded number of times', async () => {
+    await serve();
+    await say('/echo', { json: [], headers: { 'x-request-id': 'r-2' } });
+    const [line = ''] = log.all;
+    expect(JSON.parse(line.slice('info a call failed '.length))).toEqual({
+      ...{ status: 'InvalidArgument', code: 'InvalidArgument', requestId: 'r-2', listener: 'shared' },
+      ...{ method: 'POST /echo', peer: `pid ${process.pid} of uid ${process.getuid?.()}` },
+      reason: expect.stringContaining('the body'),
+    });
+    for (let asked = 0; asked < 200; asked++) await say('/nowhere');
+    expect(log.all).toHaveLength(100);
+    await clock.advance(1000);
+    await say(`/${'y'.repeat(5000)}`);
+    const last = log.all.at(-1) ?? '';
+    expect(last).toContain('"unlogged":101');
+    expect(last.length).toBeLessThan(600);
   });
 
   it('decodes a path once, and answers none that could be read in two ways', async () => {
@@ -237,7 +270,8 @@ describe('an HTTP server', () => {
     const broken = await say('/broken');
     expect(broken.status).toBe(500);
     expect(broken.text).not.toContain('secret');
-    expect(log.lines).toEqual(['error a request failed']);
+    expect(log.lines).toEqual(['error a handler failed']);
+    expect(log.all.join('\n')).toContain(`"requestId":"${String(broken.headers['x-request-id'])}"`);
     expect((await say('/own')).json).toEqual({ status: 400, message: 'x is wrong' });
   });
 });

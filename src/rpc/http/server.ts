@@ -3,12 +3,13 @@ import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import { createRequire } from 'node:module';
 import type { Socket } from 'node:net';
 import type { Clock } from '../../lib/clock.js';
-import { SignetError } from '../../lib/errors.js';
 import type { Logger } from '../../lib/logger.js';
 import type { Random } from '../../lib/random.js';
 import { ConnectionPool } from '../connections.js';
+import { FailureLog } from '../failure-log.js';
 import type { ListenUnixOptions } from '../listener.js';
 import type { PeerCredentialsReader } from '../peer/reader.js';
+import { HTTP_REQUEST_ID, REQUEST_ID, RequestIds } from '../request-id.js';
 import { StatusError, type Peer, type StatusName } from '../service.js';
 import { HttpRefusal, readBody } from './body.js';
 import { BodyBudget, type BodyAccount } from './body-budget.js';
@@ -69,6 +70,8 @@ class JsonServer implements HttpServer {
   readonly #limits: HttpLimits;
   readonly #pool: ConnectionPool;
   readonly #bodies: BodyBudget;
+  readonly #requestIds: RequestIds;
+  readonly #failures: FailureLog;
   readonly #http: Server;
   readonly #bySocket = new WeakMap<Socket, HttpConnection>();
   readonly #open = new Set<HttpConnection>();
@@ -82,6 +85,8 @@ class JsonServer implements HttpServer {
     this.#limits = { ...defaultHttpLimits, ...options.limits };
     this.#pool = new ConnectionPool(this.#limits);
     this.#bodies = new BodyBudget(this.#limits.maxBodiesBytes);
+    this.#requestIds = new RequestIds(random);
+    this.#failures = new FailureLog(clock, logger);
     this.#http = createServer({
       maxHeaderSize: this.#limits.maxHeaderBytes,
       requireHostHeader: true,
@@ -160,14 +165,18 @@ class JsonServer implements HttpServer {
       task.over();
       account.close();
     });
-    const requestId = request.headers['x-request-id'];
-    if (typeof requestId === 'string') response.setHeader('x-request-id', requestId);
+    const requestId = this.#name(request, response);
     const path = (request.url ?? '').split('?', 1)[0] ?? '';
     const routes = routesAt(this.#options.routes, path);
     const answered = await Promise.race([
-      this.#answer(routes, request, connection, { task, account }),
+      this.#answer(routes, request, connection, { task, account, requestId }),
       ended(task),
-    ]).catch((thrown: unknown) => this.#failure(thrown, routes[0], request, response));
+    ]).catch((thrown: unknown) => {
+      this.#failures.failed(thrown, {
+        ...{ peer: connection.peer, path: `${request.method ?? ''} ${path}`, requestId },
+      });
+      return failure(thrown, routes[0], request, response);
+    });
     if (response.headersSent || response.destroyed) return;
     // What is left of a body that nobody wants is not read, so nothing more can be understood on this connection.
     if (!request.complete || connection.isLast) response.setHeader('connection', 'close');
@@ -190,7 +199,7 @@ class JsonServer implements HttpServer {
     routes: readonly HttpRoute[],
     request: IncomingMessage,
     connection: HttpConnection,
-    { task, account }: { readonly task: HttpTask; readonly account: BodyAccount },
+    { task, account, requestId }: Task,
   ): Promise<HttpAnswer> {
     const [path = '', query = ''] = (request.url ?? '').split(/\?(.*)/s);
     const segments = segmentsOf(path);
@@ -210,33 +219,50 @@ class JsonServer implements HttpServer {
       context: {
         peer: connection.peer,
         signal: task.signal,
+        requestId,
         metadata: (key) => textOf(request.headers[key]),
       },
     });
   }
 
-  #failure(
-    thrown: unknown,
-    route: HttpRoute | undefined,
-    request: IncomingMessage,
-    response: ServerResponse,
-  ): HttpAnswer {
-    const [status, message] = this.#statusOf(thrown, request);
-    if (thrown instanceof MethodRefusal && !response.headersSent)
-      response.setHeader('allow', thrown.allowed.join(', '));
-    return { status, body: route?.error?.(status, message) ?? `${message}\n` };
+  /**
+   * How the log calls the request, which the answer tells. What the client calls it comes back as it is, since AuthZEN lets it be
+   * any text (Authorization API 1.0 §10.1); when that may not stand in a log, the log's name stands beside it.
+   */
+  #name({ headers }: IncomingMessage, response: ServerResponse): string {
+    const given = textOf(headers[HTTP_REQUEST_ID]);
+    const requestId = this.#requestIds.of(given);
+    response.setHeader(HTTP_REQUEST_ID, given ?? requestId);
+    if (given !== undefined && given !== requestId) response.setHeader(REQUEST_ID, requestId);
+    return requestId;
   }
+}
 
-  #statusOf(thrown: unknown, request: IncomingMessage): readonly [number, string] {
-    if (thrown instanceof HttpRefusal) return [thrown.status, thrown.message];
-    if (!(thrown instanceof StatusError)) {
-      this.#options.logger.error('a request failed', { reason: SignetError.from(thrown).message });
-      return [500, 'something went wrong here; the log says more'];
-    }
-    if (thrown.status === 'DeadlineExceeded' && !request.complete)
-      return [408, 'the request did not come whole in time'];
-    return [STATUS[thrown.status] ?? 500, thrown.message];
-  }
+/** One request, while it is being answered. */
+interface Task {
+  readonly task: HttpTask;
+  readonly account: BodyAccount;
+  readonly requestId: string;
+}
+
+function failure(
+  thrown: unknown,
+  route: HttpRoute | undefined,
+  request: IncomingMessage,
+  response: ServerResponse,
+): HttpAnswer {
+  const [status, message] = statusOf(thrown, request);
+  if (thrown instanceof MethodRefusal && !response.headersSent)
+    response.setHeader('allow', thrown.allowed.join(', '));
+  return { status, body: route?.error?.(status, message) ?? `${message}\n` };
+}
+
+function statusOf(thrown: unknown, request: IncomingMessage): readonly [number, string] {
+  if (thrown instanceof HttpRefusal) return [thrown.http, thrown.message];
+  if (!(thrown instanceof StatusError)) return [500, 'something went wrong here; the log says more'];
+  if (thrown.status === 'DeadlineExceeded' && !request.complete)
+    return [408, 'the request did not come whole in time'];
+  return [STATUS[thrown.status] ?? 500, thrown.message];
 }
 
 class MethodRefusal extends HttpRefusal {

@@ -1,5 +1,5 @@
 import type { Registration } from '../../identity/registration/registration.js';
-import type { RpcConnection, TypedClient } from '../client.js';
+import type { CallOptions, RpcConnection, TypedClient } from '../client.js';
 import { NodeService, type HeldRegistration } from '../gen/signet/node/v1/node.js';
 import type {
   BundleUpdate,
@@ -11,6 +11,7 @@ import type {
   SignX509Request,
   SyncUpdate,
 } from '../node-api.js';
+import { REQUEST_ID } from '../request-id.js';
 import { StatusError } from '../service.js';
 import { bundlesFrom } from './bundle-message.js';
 import { processFactsMessage, registrationFrom } from './registration-message.js';
@@ -53,24 +54,24 @@ export function createRemoteNodeApi(
     sync: (signal) => syncUpdates(client(), held, svidOf, signal),
     bundles: (signal) => bundleUpdates(client(), trustDomain, signal),
     policies: (heldItems, signal) => policyUpdates(client(), heldItems, signal),
-    async signX509(requests, signal) {
+    async signX509(requests, signal, requestId) {
       const message = {
         requests: requests.map(({ registrationId, csr }: SignX509Request) => ({
           registrationId,
           csr: asBuffer(csr),
         })),
       };
-      const { results } = await client().signX509(message, optionsOf(SIGN_DEADLINE_MS, signal));
+      const { results } = await client().signX509(message, optionsOf(SIGN_DEADLINE_MS, signal, requestId));
       return results.map(x509ResultFrom);
     },
-    async signJwt(requests, signal) {
+    async signJwt(requests, signal, requestId) {
       const message = {
         requests: requests.map(({ registrationId, audience }) => ({
           registrationId,
           audience: [...audience],
         })),
       };
-      const { results } = await client().signJwt(message, optionsOf(SIGN_DEADLINE_MS, signal));
+      const { results } = await client().signJwt(message, optionsOf(SIGN_DEADLINE_MS, signal, requestId));
       return results.map(jwtResultFrom);
     },
     async explain(subject, signal) {
@@ -84,11 +85,12 @@ export function createRemoteNodeApi(
   };
 }
 
-function optionsOf(
-  deadlineMs: number,
-  signal: AbortSignal | undefined,
-): { deadlineMs: number; signal?: AbortSignal } {
-  return signal === undefined ? { deadlineMs } : { deadlineMs, signal };
+function optionsOf(deadlineMs: number, signal: AbortSignal | undefined, requestId?: string): CallOptions {
+  return {
+    deadlineMs,
+    ...(signal === undefined ? {} : { signal }),
+    ...(requestId === undefined ? {} : { metadata: { [REQUEST_ID]: requestId } }),
+  };
 }
 
 function subjectMessage(

@@ -15,7 +15,15 @@ import { bundleMessage } from '../../rpc/node/bundle-message.js';
 import { processFactsFrom } from '../../rpc/node/registration-message.js';
 import { asBuffer, jwtResultMessage, x509ResultMessage } from '../../rpc/node/result-message.js';
 import { policyParts } from '../../rpc/node/policy-message.js';
-import type { BundleUpdate, NodeApi, PolicyUpdate, RevocationMark } from '../../rpc/node-api.js';
+import type {
+  BundleUpdate,
+  NodeApi,
+  PolicyUpdate,
+  RevocationMark,
+  SignJwtResult,
+  SignX509Result,
+} from '../../rpc/node-api.js';
+import { callLogger } from '../../rpc/request-id.js';
 import { StatusError, type CallContext } from '../../rpc/service.js';
 import type { nodeService } from '../../rpc/services.js';
 import { agentIdOf, nodeOfAgent } from './agent-id.js';
@@ -131,7 +139,9 @@ export function nodeServiceHandlers(options: NodeServiceOptions): NodeServiceHan
   };
 
   return {
-    async attestAgent({ token, csr }, { peer }) {
+    async attestAgent({ token, csr }, context) {
+      const { peer } = context;
+      const log = callLogger(logger, context);
       const from = { remoteAddress: peer.remoteAddress };
       try {
         const { nodeName, podUid } = await attestations.run(peer.remoteAddress ?? '', () => {
@@ -140,11 +150,11 @@ export function nodeServiceHandlers(options: NodeServiceOptions): NodeServiceHan
           return options.attest(token);
         });
         const svid = await issue(nodeName, csr);
-        logger.info('agent attested', { ...from, nodeName, podUid });
+        log.info('agent attested', { ...from, nodeName, podUid });
         return svid;
       } catch (thrown) {
         const { code, message } = SignetError.from(thrown);
-        logger.warn('agent refused', { ...from, code, reason: message });
+        log.warn('agent refused', { ...from, code, reason: message });
         throw statusOf(thrown);
       }
     },
@@ -222,7 +232,8 @@ export function nodeServiceHandlers(options: NodeServiceOptions): NodeServiceHan
     async signX509({ requests }, context) {
       const nodeName = nodeOf(context);
       return limits.signing(nodeName, requests.length, async () => {
-        const results = await nodeApi(nodeName).signX509(requests, context.signal);
+        const results = await nodeApi(nodeName).signX509(requests, context.signal, context.requestId);
+        logRefusals(callLogger(logger, context), nodeName, results);
         return { results: results.map(x509ResultMessage) };
       });
     },
@@ -230,7 +241,8 @@ export function nodeServiceHandlers(options: NodeServiceOptions): NodeServiceHan
     async signJwt({ requests }, context) {
       const nodeName = nodeOf(context);
       return limits.signing(nodeName, requests.length, async () => {
-        const results = await nodeApi(nodeName).signJwt(requests, context.signal);
+        const results = await nodeApi(nodeName).signJwt(requests, context.signal, context.requestId);
+        logRefusals(callLogger(logger, context), nodeName, results);
         return { results: results.map(jwtResultMessage) };
       });
     },
@@ -254,6 +266,19 @@ export function nodeServiceHandlers(options: NodeServiceOptions): NodeServiceHan
       return { text: (await nodeApi(nodeName).explain?.(about, context.signal)) ?? '' };
     },
   };
+}
+
+/** One line for a batch: whose it was, which the log of signing does not know, and what this node does not hold. */
+function logRefusals(
+  logger: Logger,
+  nodeName: string,
+  results: readonly (SignX509Result | SignJwtResult)[],
+): void {
+  const codes = results.flatMap((result) => (result.ok ? [] : [result.code]));
+  if (codes.length === 0) return;
+  logger.warn('an agent is refused signatures', {
+    ...{ nodeName, asked: results.length, refused: codes.length, codes: [...new Set(codes)] },
+  });
 }
 
 function heldSvids(held: readonly HeldRegistration[]): readonly IssuedSvid[] {

@@ -1,5 +1,6 @@
 import type { Logger } from '../../lib/logger.js';
 import type { HttpCall, HttpRoute } from '../../rpc/http/route.js';
+import { callLogger } from '../../rpc/request-id.js';
 import { StatusError } from '../../rpc/service.js';
 import { checkVolumes, planInjection, type InjectionContext, type InjectionPlan } from '../injection/plan.js';
 import { readPodReview, reviewAnswer, type PodReview, type ReviewAnswer } from './admission-review.js';
@@ -24,7 +25,7 @@ export const CHECK_PATH = '/v1/check';
  */
 export function webhookRoutes(parts: WebhookParts): readonly HttpRoute[] {
   const { logger, observe } = parts;
-  const route = (path: string, answer: (review: PodReview) => ReviewAnswer): HttpRoute => ({
+  const route = (path: string, answer: (review: PodReview, call: HttpCall) => ReviewAnswer): HttpRoute => ({
     ...{ method: 'POST', path },
     handle(call) {
       const review = reviewOf(call);
@@ -32,15 +33,17 @@ export function webhookRoutes(parts: WebhookParts): readonly HttpRoute[] {
         observe?.('invalid');
         throw new StatusError('InvalidArgument', `the body ${review}`);
       }
-      return { status: 200, body: reviewAnswer(review.uid, answer(review)) };
+      return { status: 200, body: reviewAnswer(review.uid, answer(review, call)) };
     },
   });
   return [
-    route(INJECT_PATH, ({ namespace, pod }) => {
+    route(INJECT_PATH, ({ uid, namespace, pod }, { context }) => {
       const plan = planInjection(pod, { ...parts, namespace });
       observe?.(outcomeOf(plan));
       if (plan.do === 'refuse')
-        logger.info('a pod is refused', { namespace, reason: messageOf(plan.problems) });
+        callLogger(logger, context).info('a pod is refused', {
+          ...{ review: uid, namespace, reason: messageOf(plan.problems) },
+        });
       return answerOf(plan);
     }),
     route(CHECK_PATH, ({ pod }) => ({ allowed: true, warnings: checkVolumes(pod, parts) })),

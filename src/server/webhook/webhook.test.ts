@@ -36,7 +36,7 @@ interface Response {
 }
 async function ask(path: string, body: JsonObject | undefined): Promise<Response> {
   const route = routes.find((one) => one.path === path);
-  const answer = (await route?.handle({ body } as never)) as HttpAnswer;
+  const answer = (await route?.handle({ body, context: { requestId: 'r1' } } as never)) as HttpAnswer;
   return (answer.body as { readonly response: Response }).response;
 }
 
