@@ -4,6 +4,7 @@ import { createServer as createTlsServer } from 'node:tls';
 import { listeningPort } from '../../../test/support/sockets.js';
 import { TestTlsIdentity } from '../../../test/support/tls-identity.js';
 import { certificateOptions, tlsFixture, type TlsWorld } from '../../../test/support/tls-fixture.js';
+import { silentPort } from '../../../test/support/silent-port.js';
 import { until } from '../../../test/support/until.js';
 import type { RpcConnection } from '../client.js';
 import { HealthService } from '../gen/grpc/health/v1/health.js';
@@ -18,7 +19,7 @@ afterEach(() => {
   for (const server of servers.splice(0)) server.close();
 });
 
-async function serving(one: TlsWorld): Promise<{ readonly port: number; readonly peers: Peer[] }> {
+async function serving(one: TlsWorld, at = 0): Promise<{ readonly port: number; readonly peers: Peer[] }> {
   const peers: Peer[] = [];
   one.server.service(HealthService, {
     check: async (_, { peer }) => {
@@ -26,7 +27,7 @@ async function serving(one: TlsWorld): Promise<{ readonly port: number; readonly
       return { status: 1 };
     },
   });
-  const { port } = await one.listen({ clientCertificate: 'optional' });
+  const { port } = await one.listen({ clientCertificate: 'optional', port: at });
   return { port, peers };
 }
 
@@ -116,6 +117,44 @@ describe('a TLS client', () => {
       await one.clock.advance(1000);
       return check(client);
     });
+  });
+
+  it('connects anew when nothing answers for 5 s, and is there as soon as somebody does', async () => {
+    const one = await world();
+    const silent = await silentPort();
+    const client = one.dial(silent.port, await one.own.issue(CLIENT));
+    const before = silent.waiting();
+    const early = check(client).catch((error: unknown) => error);
+    await until('an attempt', () => silent.waiting() > before);
+    await one.clock.advance(4_999);
+    expect(silent.waiting()).toBe(before + 1);
+    await one.clock.advance(1);
+    await until('another attempt', () => silent.waiting() === before + 2);
+    expect(await early).toMatchObject({
+      status: 'Unavailable',
+      message: expect.stringContaining('no answer to an attempt to connect'),
+    });
+    // Those before are the kernel's to try again, when it likes; the next one comes now.
+    await silent.close();
+    const { peers } = await serving(one, silent.port);
+    await one.clock.advance(5_000);
+    await check(client);
+    expect(peers).toHaveLength(1);
+  });
+
+  it('connects within a second of its clock being set, to a server that it had taken for one of the future', async () => {
+    const one = await world();
+    const { port } = await serving(one);
+    one.identity.svid.set(await one.own.issue(SERVER, { notBefore: one.clock.now() + 600_000 }));
+    const client = one.dial(port, await one.own.issue(CLIENT));
+    for (let attempt = 0; attempt < 8; attempt++) {
+      await expect(check(client)).rejects.toMatchObject({ message: expect.stringContaining('valid from') });
+      await one.clock.advance(5_000);
+    }
+    await until('the longest wait', () => one.clock.timers > 0);
+    one.clock.jump(600_000);
+    await one.clock.advance(1_000);
+    await until('a call', () => check(client));
   });
 
   it('shows its newest SVID on each new connection', async () => {

@@ -2,7 +2,8 @@ import { CallCredentials, ChannelCredentials } from '@grpc/grpc-js';
 import { isIP, type Socket } from 'node:net';
 import { connect, type SecureContext, type TLSSocket } from 'node:tls';
 import { Backoff } from '../../lib/backoff.js';
-import { sleep, type Clock, type Timer } from '../../lib/clock.js';
+import { ClockWatch } from '../../lib/clock-watch.js';
+import type { Clock, Timer } from '../../lib/clock.js';
 import { SignetError } from '../../lib/errors.js';
 import type { Random } from '../../lib/random.js';
 import { contextOf } from './context.js';
@@ -27,10 +28,17 @@ export interface TlsDialOptions {
   readonly showSvid?: boolean;
   readonly clock: Clock;
   readonly random: Random;
+  /** An attempt to connect hangs: nothing answers, nothing refuses. It cannot be ended from here. */
+  readonly onStalled?: () => void;
 }
 
 /** Between attempts to connect, in milliseconds. */
 const BACKOFF = { initialMs: 100, maxMs: 5000 };
+/**
+ * How long the network may take to connect, in milliseconds. The kernel would ask again after 1, 3, 7, 15, 31 and 63 seconds, and
+ * give up after two minutes: a server that has come back meanwhile, or another one, would wait for the next of these.
+ */
+export const CONNECT_TIMEOUT_MS = 5_000;
 /** The longest time between two looks at the wall clock, which may jump. Milliseconds. */
 const LONGEST_LOOK_MS = 30_000;
 
@@ -72,27 +80,37 @@ class Connector implements SecureConnector {
   readonly #callCredentials: CallCredentials;
   readonly #backoff: Backoff;
   readonly #destroyed = new AbortController();
+  readonly #watch: ClockWatch;
   /** Monotonic: no attempt before. Moved on by each, and back by one that succeeds. */
   #notBefore = Number.NEGATIVE_INFINITY;
   #context: { readonly svid: TlsSvid | undefined; readonly context: SecureContext } | undefined;
+  /** Runs while the network connects. */
+  #connecting: Timer | undefined;
 
   constructor(options: TlsDialOptions, callCredentials: CallCredentials) {
     this.#options = options;
     this.#callCredentials = callCredentials;
     this.#backoff = new Backoff(BACKOFF, options.random);
+    this.#watch = new ClockWatch(options.clock);
   }
 
   /** The library asks this before each attempt; if it rejects, the attempt has failed. */
   async waitForReady(): Promise<void> {
-    const { clock } = this.#options;
+    const { clock, onStalled } = this.#options;
+    this.#connecting?.cancel();
     const rest = this.#notBefore - clock.monotonic();
-    if (rest > 0) await sleep(clock, rest, this.#destroyed.signal);
+    // The server's certificate may be good by the time as it is now.
+    if (rest > 0 && (await this.#watch.sleep(rest, this.#destroyed.signal))) this.#backoff.reset();
     this.#notBefore = clock.monotonic() + this.#backoff.next();
     // Made before there is a connection, so that none is opened for nothing.
     this.#currentContext();
+    if (onStalled !== undefined) this.#connecting = clock.after(CONNECT_TIMEOUT_MS, onStalled);
   }
 
   async connect(raw: Socket): Promise<{ socket: Socket; secure: boolean }> {
+    this.#connecting?.cancel();
+    // Nobody waits for it any more: the library closes it.
+    this.#destroyed.signal.throwIfAborted();
     const socket = await dial(raw, this.#currentContext(), this.#options);
     this.#backoff.reset();
     this.#notBefore = Number.NEGATIVE_INFINITY;
@@ -104,6 +122,7 @@ class Connector implements SecureConnector {
   }
 
   destroy(): void {
+    this.#connecting?.cancel();
     this.#destroyed.abort(new SignetError('Stopped', 'the connection was closed'));
   }
 
