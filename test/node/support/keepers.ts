@@ -5,13 +5,27 @@ import { until } from '../../support/until.js';
 import type { NodeWorld } from './world.js';
 
 const PORT = 7443;
-const APP = 'keeper';
+/** The label `app` of the pods, and the name of what is theirs. */
+export const APP = 'keeper';
+
+/** A CSI volume with the socket of a Workload API. */
+export interface SocketVolume {
+  readonly driver: string;
+  /** The socket's name in it. */
+  readonly socket: string;
+}
+
+const SIGNET_VOLUME: SocketVolume = { driver: 'csi.signet.dev', socket: 'api.sock' };
 
 interface KeepersWanted {
   readonly pods: number;
   /** How often each pod looks at its SVID and calls another pod; it calls nobody unless `calls`. */
   readonly everyMs: number;
   readonly calls: boolean;
+  /** What each asks of the node's CPU, e.g. `10m`; nothing unless said: what is left over then, in the smallest share there is. */
+  readonly cpu?: string;
+  /** Signet's unless said. */
+  readonly volume?: SocketVolume;
 }
 
 /** One line of what a pod says. */
@@ -46,8 +60,12 @@ export interface KeeperLine {
   readonly open?: boolean;
 }
 
-/** Who the pods are, and the service that leads to any of them. Apply it before the pods. */
-export async function prepareKeepers(world: NodeWorld): Promise<void> {
+/**
+ * Who the pods are, and the service that leads to them. Apply it before the pods. Each calls any other, or one and the same:
+ * a kernel knows 1,024 neighbours for all its network namespaces together unless told otherwise, so that no more than 30 pods
+ * can all know each other.
+ */
+export async function prepareKeepers(world: NodeWorld, calls: 'any' | 'one' = 'any'): Promise<void> {
   await world.apply(
     { apiVersion: 'v1', kind: 'ServiceAccount', metadata: { name: APP, namespace: 'default' } },
     {
@@ -64,19 +82,26 @@ export async function prepareKeepers(world: NodeWorld): Promise<void> {
       apiVersion: 'v1',
       kind: 'Service',
       metadata: { name: APP, namespace: 'default' },
-      // A kubelet that restarts holds its pods for not ready for a while; they are there all the same.
-      spec: { selector: { app: APP }, ports: [{ port: PORT }], publishNotReadyAddresses: true },
+      spec: {
+        selector: { app: APP },
+        ports: [{ port: PORT }],
+        // A kubelet that restarts holds its pods for not ready for a while; they are there all the same.
+        publishNotReadyAddresses: true,
+        sessionAffinity: calls === 'one' ? 'ClientIP' : 'None',
+      },
     },
   );
 }
 
 /** Starts the pods, all together, and waits until each has said what its first SVID is. */
 export async function startKeepers(world: NodeWorld, wanted: KeepersWanted): Promise<void> {
-  const call = wanted.calls ? ['-call', `${APP}:${PORT}`] : [];
+  const { driver, socket } = wanted.volume ?? SIGNET_VOLUME;
+  // The kubelet says where the service is, so that no name has to be looked up for each call.
+  const call = wanted.calls ? ['-call', `$(${APP.toUpperCase()}_SERVICE_HOST):${PORT}`] : [];
   const args = [
     'keep',
     '-socket',
-    '/run/spiffe/api.sock',
+    `/run/spiffe/${socket}`,
     '-serve',
     `:${PORT}`,
     '-every',
@@ -87,6 +112,7 @@ export async function startKeepers(world: NodeWorld, wanted: KeepersWanted): Pro
     image: IMAGES.spiffeClient,
     args: [...args, ...call],
     volumeMounts: [{ name: 'spiffe', mountPath: '/run/spiffe', readOnly: true }],
+    ...(wanted.cpu === undefined ? {} : { resources: { requests: { cpu: wanted.cpu } } }),
   };
   const spec = {
     serviceAccountName: APP,
@@ -94,7 +120,7 @@ export async function startKeepers(world: NodeWorld, wanted: KeepersWanted): Pro
     terminationGracePeriodSeconds: 1,
     securityContext: { runAsNonRoot: true, runAsUser: 1000 },
     containers: [container],
-    volumes: [{ name: 'spiffe', csi: { driver: 'csi.signet.dev', readOnly: true } }],
+    volumes: [{ name: 'spiffe', csi: { driver, readOnly: true } }],
   };
   const labels = { app: APP };
   await world.apply({
@@ -132,22 +158,30 @@ export async function stopKeepers(world: NodeWorld): Promise<void> {
 
 /** What all pods have said, or only what they said since a time (ms since the Unix epoch). */
 export async function linesOf(world: NodeWorld, since = 0): Promise<readonly KeeperLine[]> {
-  const after = since === 0 ? [] : [`--since-time=${new Date(since - 1000).toISOString()}`];
-  const wanted = [
-    'logs',
-    `--selector=app=${APP}`,
-    '--prefix',
-    '--tail=-1',
-    '--max-log-requests=500',
-    ...after,
-  ];
-  const { stdout } = await world.cluster.kubectl(wanted);
-  return stdout
+  const pods = `/api/v1/namespaces/default/pods`;
+  const { body } = await world.cluster.request('GET', `${pods}?labelSelector=app%3D${APP}`);
+  const { items } = body as { readonly items: readonly { readonly metadata: { readonly name: string } }[] };
+  const after = since === 0 ? '' : `&sinceTime=${new Date(since - 1000).toISOString()}`;
+  const found: KeeperLine[] = [];
+  const next = items.values();
+  // kubectl would ask for five a second.
+  const read = async (): Promise<void> => {
+    for (const { metadata } of next) {
+      const log = await world.cluster.request('GET', `${pods}/${metadata.name}/log?timestamps=true${after}`);
+      // A pod that does not run yet, or is gone by now, has none.
+      if (log.status === 200) found.push(...linesIn(metadata.name, String(log.body)));
+    }
+  };
+  await Promise.all(Array.from({ length: 10 }, read));
+  return found.filter((line) => line.at >= since * 1e6);
+}
+
+function linesIn(pod: string, log: string): readonly KeeperLine[] {
+  return log
     .split('\n')
-    .map((line) => /^\[pod\/([^/]+)\/main\] (\{.*\})$/.exec(line))
-    .filter((match) => match !== null)
-    .map(([, pod = '', json = '']) => ({ ...(JSON.parse(json) as Omit<KeeperLine, 'pod'>), pod }))
-    .filter((line) => line.at >= since * 1e6);
+    .map((line) => /^\S+ (\{.*\})$/.exec(line)?.[1])
+    .filter((json) => json !== undefined)
+    .map((json) => ({ ...(JSON.parse(json) as Omit<KeeperLine, 'pod'>), pod }));
 }
 
 /** What the agent's process has used. */
@@ -160,12 +194,17 @@ export interface AgentUsage {
   readonly waitedMs: number;
 }
 
-/** Of the newest agent. Its process id is that on the node. */
-export async function agentUsage(world: NodeWorld): Promise<AgentUsage> {
-  const script = `pid=$(pgrep -n -f '[a]gent --server=') && echo "$pid" && cat "/proc/$pid/stat" "/proc/$pid/schedstat" && grep VmRSS "/proc/$pid/status"`;
+/** Of the newest agent. */
+export function agentUsage(world: NodeWorld): Promise<AgentUsage> {
+  return usageOf(world, '[a]gent --server=');
+}
+
+/** Of the newest process on the node whose command line matches; its process id is that on the node. */
+export async function usageOf(world: NodeWorld, pattern: string): Promise<AgentUsage> {
+  const script = `pid=$(pgrep -n -f '${pattern}') && echo "$pid" && cat "/proc/$pid/stat" "/proc/$pid/schedstat" && grep VmRSS "/proc/$pid/status"`;
   const { code, stdout, stderr } = await world.cluster.enter('sh', '-c', script);
   const [pid = '', stat = '', schedule = '', memory = ''] = stdout.split('\n');
-  if (code !== 0) throw new Error(`no agent is found: ${stderr}`);
+  if (code !== 0) throw new Error(`no process is ${pattern}: ${stderr}`);
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
   // Fields 14 and 15 of proc_pid_stat(5), in hundredths of a second; the first here is the third.
   const cpuMs = (Number(fields[11]) + Number(fields[12])) * 10;
