@@ -1,17 +1,11 @@
-import { setTimeout as pause } from 'node:timers/promises';
-import {
-  agentUsage,
-  linesOf,
-  prepareKeepers,
-  startKeepers,
-  stopKeepers,
-  type AgentUsage,
-  type KeeperLine,
-} from '../node/support/keepers.js';
+import { agentUsage, prepareKeepers, stopKeepers, type KeeperLine } from '../node/support/keepers.js';
 import { startNodeWorld, type NodeWorld } from '../node/support/world.js';
 import { isSkipped } from '../rig/rig.js';
+import { firstsOf, idleUsage, retriesOf, startAndLook, type Firsts } from './first-svids.js';
+import { besideSpire } from './node-pods-spire.js';
 import { quantile } from './quantile.js';
 import { bounded, type BenchRow } from './row.js';
+import { isSpireWanted } from './spire.js';
 
 const TOGETHER = 30;
 const ALONE = 10;
@@ -33,56 +27,30 @@ export async function run(): Promise<readonly BenchRow[]> {
   const world = await startNodeWorld({ kubeletConfig: { maxPods: Math.max(110, MANY + BESIDE) } });
   try {
     await prepareKeepers(world);
-    const alone: Firsts[] = [];
-    for (let round = 0; round < ALONE; round++) alone.push(await firstsOf(world, 1));
-    const together = await firstsOf(world, TOGETHER);
-    const full = await fullNode(world);
-    return [
-      ...firstRows('1 pod', joined(alone)),
+    const usage = agentUsage;
+    const alone = await firstsOf(world, { pods: 1, usage }, ALONE);
+    const together = await firstsOf(world, { pods: TOGETHER, usage });
+    const rows = [
+      ...firstRows('1 pod', alone),
       ...firstRows(`${TOGETHER} pods at once`, together),
-      ...full,
+      ...(await fullNode(world)),
     ];
+    if (!isSpireWanted()) return rows;
+    await stopKeepers(world);
+    return await besideSpire(world, rows, { alone: ALONE, together: TOGETHER, many: MANY });
   } finally {
     await world.close();
   }
 }
 
-/** What the pods say of their first SVIDs, and what the agent did meanwhile. */
-interface Firsts {
-  readonly lines: readonly KeeperLine[];
-  readonly agent: Pick<AgentUsage, 'ranMs' | 'waitedMs'>;
-}
-
-async function startAndLook(world: NodeWorld, pods: number): Promise<Firsts> {
-  const before = await agentUsage(world);
-  await startKeepers(world, { pods, everyMs: 1000, calls: false });
-  const after = await agentUsage(world);
-  const agent = { ranMs: after.ranMs - before.ranMs, waitedMs: after.waitedMs - before.waitedMs };
-  return { lines: (await linesOf(world)).filter((line) => line.first !== undefined), agent };
-}
-
-async function firstsOf(world: NodeWorld, pods: number): Promise<Firsts> {
-  const firsts = await startAndLook(world, pods);
-  await stopKeepers(world);
-  return firsts;
-}
-
-function joined(all: readonly Firsts[]): Firsts {
-  const sum = (of: (one: Firsts) => number): number => all.reduce((total, one) => total + of(one), 0);
-  return {
-    lines: all.flatMap(({ lines }) => lines),
-    agent: { ranMs: sum(({ agent }) => agent.ranMs), waitedMs: sum(({ agent }) => agent.waitedMs) },
-  };
-}
-
-function firstRows(what: string, { lines, agent }: Firsts): readonly BenchRow[] {
+function firstRows(what: string, firsts: Firsts): readonly BenchRow[] {
+  const { lines, agent } = firsts;
   const unit = 'ms';
   const at = (share: number, of: (line: KeeperLine) => number | undefined): number =>
     quantile(
       lines.map((line) => of(line) ?? NaN),
       share,
     );
-  const retries = lines.reduce((sum, line) => sum + (line.watchErrors ?? 0), 0);
   return [
     { name: `${what}: program → X.509-SVID, p50`, value: at(0.5, (line) => line.sinceBegan), unit },
     bounded(
@@ -99,7 +67,7 @@ function firstRows(what: string, { lines, agent }: Firsts): readonly BenchRow[] 
     { name: `${what}: it waits for a core, per pod`, value: agent.waitedMs / lines.length, unit },
     { name: `${what}: process made → X.509-SVID, p50`, value: at(0.5, (line) => line.sinceMade), unit },
     { name: `${what}: process made → X.509-SVID, p95`, value: at(0.95, (line) => line.sinceMade), unit },
-    bounded(`${what}: retries of go-spiffe`, retries, '', 1),
+    bounded(`${what}: retries of go-spiffe`, retriesOf(firsts), '', 1),
   ];
 }
 
@@ -112,16 +80,11 @@ const STEPS: readonly (readonly [string, (line: KeeperLine) => number])[] = [
 ];
 
 async function fullNode(world: NodeWorld): Promise<readonly BenchRow[]> {
-  const firsts = await startAndLook(world, MANY);
-  // What starting the pods left behind is done by then.
-  await pause(20_000);
-  const before = await agentUsage(world);
-  await pause(30_000);
-  const after = await agentUsage(world);
-  const cpu = ((after.cpuMs - before.cpuMs) / 30_000) * 100;
+  const firsts = await startAndLook(world, { pods: MANY, usage: agentUsage });
+  const { rssMb, cpu } = await idleUsage(world, agentUsage);
   return [
     ...firstRows(`${MANY} pods at once`, firsts),
-    bounded(`agent with ${MANY} pods and streams: RSS`, after.rssMb, 'MB', 120),
+    bounded(`agent with ${MANY} pods and streams: RSS`, rssMb, 'MB', 120),
     bounded(`agent with ${MANY} pods and streams: idle CPU`, cpu, '% of a core', 1),
   ];
 }

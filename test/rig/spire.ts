@@ -1,5 +1,5 @@
 /** The real SPIRE, server and agent, as a peer of benchmarks; and a load client for both. */
-import { mkdir, mkdtemp, rm, writeFile, chmod } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile, chmod } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -8,9 +8,11 @@ import { built, type Part } from './cache.js';
 import { startDaemon, type Daemon } from './daemon.js';
 import { freePorts } from './free-ports.js';
 import { startLineProgram } from './line-program.js';
-import { goBuild, run } from './tools.js';
+import { goBuild, goBuildStatic, goModule, run } from './tools.js';
 
-const folder = join(dirname(fileURLToPath(import.meta.url)), 'engines', 'spire');
+const engines = join(dirname(fileURLToPath(import.meta.url)), 'engines');
+const folder = join(engines, 'spire');
+const clusterFolder = join(engines, 'spire-cluster');
 const lockFiles = ['go.mod', 'go.sum', 'cloudsql-proxy'].map((name) => join(folder, name));
 
 /** Only benchmarks need them, so nobody builds them unasked. */
@@ -32,6 +34,19 @@ export const spireParts = {
     sources: [...lockFiles, join(folder, 'load')],
     cost: 'a minute of CPU',
     build: (output: string) => goBuild(folder, './load', join(output, 'spire-load')),
+  },
+  'spire-cluster': {
+    name: 'spire-cluster',
+    sources: [clusterFolder],
+    cost: 'about 2 minutes of CPU',
+    async build(output: string): Promise<void> {
+      const manager = 'github.com/spiffe/spire-controller-manager';
+      await goBuildStatic(clusterFolder, './csi', join(output, 'spire-csi'));
+      await goBuildStatic(clusterFolder, `${manager}/cmd`, join(output, 'spire-controller-manager'));
+      const crds = join(await goModule(clusterFolder, manager), 'config', 'crd', 'bases');
+      const texts = (await readdir(crds)).map((name) => readFile(join(crds, name), 'utf8'));
+      await writeFile(join(output, 'crds.yaml'), (await Promise.all(texts)).join('\n---\n'));
+    },
   },
 } satisfies Record<string, Part>;
 
