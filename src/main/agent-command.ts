@@ -50,7 +50,7 @@ export function agentCommand(io: CliIo, version: string): Command {
     .option('--token-file <file>', 'the projected service-account token', '/var/run/signet/token/token')
     .option(
       '--bundle-file <file>',
-      'the trust bundle (JWKS), for the first contact',
+      'the trust bundle (JWKS), for the first contact; while it is not there, that of $SIGNET_BUNDLE counts',
       '/var/run/signet/bundle/bundle.json',
     )
     .addOption(
@@ -114,6 +114,7 @@ export function agentCommand(io: CliIo, version: string): Command {
         server: flags.server,
         tokenFile: flags.tokenFile,
         bundleFile: flags.bundleFile,
+        ...startBundle(io),
         serving: {
           stateDirectory: flags.stateDirectory,
           kubeletDirectory: flags.csi ? flags.kubeletDirectory : undefined,
@@ -135,6 +136,12 @@ export function agentCommand(io: CliIo, version: string): Command {
       });
       await agent.stopped;
     });
+}
+
+/** The bundle that a manifest of Kubernetes puts into the environment: the kubelet starts no container before it is there. */
+function startBundle({ environment }: CliIo): { readonly startBundle?: string } {
+  const text = environment['SIGNET_BUNDLE'];
+  return text === undefined || text === '' ? {} : { startBundle: text };
 }
 
 /** What other programs are told of must mean the same to them. */

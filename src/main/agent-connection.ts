@@ -1,4 +1,5 @@
 import { readFile } from 'node:fs/promises';
+import { hasCode } from '../agent/files/set-directory.js';
 import { connectToServer } from '../agent/remote/server-connection.js';
 import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
@@ -16,6 +17,8 @@ export interface AgentConnectionOptions {
   readonly tokenFile: string;
   /** Of the trust bundle, for the first contact. */
   readonly bundleFile: string;
+  /** What counts while the file is not there: the bundle as it was when this process was started. */
+  readonly startBundle?: string;
   readonly clock: Clock;
   readonly random: Random;
   readonly logger: Logger;
@@ -41,7 +44,7 @@ export async function openAgentConnection(
   svidOf: (registrationId: string) => HeldSvid | undefined,
 ): Promise<AgentConnection> {
   const { clock, random, logger, signal } = options;
-  const readBundle = (): Promise<string> => readFile(options.bundleFile, 'utf8');
+  const readBundle = (): Promise<string> => bundleOf(options.bundleFile, options.startBundle);
   const trustDomain = options.trustDomain ?? (await untilTrustDomain(readBundle, { clock, logger, signal }));
   let token = '';
   const server = await connectToServer(
@@ -61,6 +64,19 @@ export async function openAgentConnection(
     },
     close: () => server.close(),
   };
+}
+
+/**
+ * The bundle of the file, or the one of the start while there is no file: the kubelet writes a volume that was mounted empty
+ * up to a minute and a half after the container has started.
+ */
+export async function bundleOf(file: string, atStart?: string): Promise<string> {
+  try {
+    return await readFile(file, 'utf8');
+  } catch (error) {
+    if (atStart === undefined || !hasCode(error, 'ENOENT')) throw error;
+    return atStart;
+  }
 }
 
 /** Shows each update to the connection as well, which lives by the same bundle. */

@@ -19,6 +19,13 @@ import {
 const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 const deploy = join(root, 'deploy');
 
+/** What a test reads of an event. */
+interface EventObject {
+  readonly reason: string;
+  readonly message: string;
+  readonly count?: number;
+}
+
 (isSkipped('node') ? describe.skip : describe)('an installation from the plain manifests', () => {
   let world: NodeWorld;
   let overlay: string;
@@ -41,6 +48,9 @@ const deploy = join(root, 'deploy');
   /** Applies it, and waits until all of it is there. The TrustDomain is made by whoever installs. */
   const install = async (): Promise<void> => {
     await world.kubectl('apply', '-k', overlay);
+    await makeTrustDomain();
+  };
+  const makeTrustDomain = async (): Promise<void> => {
     await world.apply({
       ...{ apiVersion: 'signet.dev/v1alpha1', kind: 'TrustDomain', metadata: { name: TRUST_DOMAIN } },
       spec: { name: TRUST_DOMAIN, defaultAction: 'Allow' },
@@ -74,8 +84,27 @@ const deploy = join(root, 'deploy');
   };
   const id = `spiffe://${TRUST_DOMAIN}/ns/default/sa/default`;
 
+  it('has agents wait for the first bundle as the kubelet tries steadily: with a container, not with a volume', async () => {
+    await world.kubectl('apply', '-k', overlay);
+    await until(
+      'an agent that was tried to be started several times',
+      async () => {
+        const { body } = await world.cluster.request('GET', `/api/v1/namespaces/${AGENT_NAMESPACE}/events`);
+        const { items } = body as { readonly items: readonly EventObject[] };
+        return items.some(
+          ({ reason, message, count = 1 }) =>
+            reason === 'Failed' && message.includes('configmap "signet-bundle" not found') && count >= 4,
+        );
+      },
+      120_000,
+    );
+    const waiting = '{.items[*].status.containerStatuses[*].state.waiting.reason}';
+    const pods = ['get', 'pods', `--namespace=${AGENT_NAMESPACE}`, `--output=jsonpath=${waiting}`];
+    expect(await world.kubectl(...pods)).toBe('CreateContainerConfigError');
+  });
+
   it('comes up with an image of one’s own, and gives a pod its SVID', async () => {
-    await install();
+    await makeTrustDomain();
     await world.apply(shop);
     expect(await serves('first')).toBe(id);
   });

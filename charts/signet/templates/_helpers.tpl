@@ -62,12 +62,18 @@ capabilities: { drop: [ALL] }
 {{- end }}
 
 {{- define "signet.probes" -}}
-# Fails only when a restart helps.
+# A machine that is short of CPU gets more work, not less, by a start that begins anew: there is time for one.
+startupProbe:
+  httpGet: { path: /livez, port: http }
+  periodSeconds: 2
+  timeoutSeconds: 5
+  failureThreshold: 90
+# Fails only when a restart helps: a process that stands still, not one that has to wait for its turn.
 livenessProbe:
   httpGet: { path: /livez, port: http }
   periodSeconds: 10
-  timeoutSeconds: 5
-  failureThreshold: 3
+  timeoutSeconds: 10
+  failureThreshold: 6
 readinessProbe:
   httpGet: { path: /readyz, port: http }
   periodSeconds: 5
