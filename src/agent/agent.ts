@@ -15,7 +15,8 @@ import { Fairness } from './fairness.js';
 import { JwtKeeper } from './jwt-keeper.js';
 import { makeKey } from './key-maker.js';
 import { type AgentLimits, defaultAgentLimits } from './limits.js';
-import { LostAuthorities } from './lost-authorities.js';
+import { IssuerTrust } from './issuer-trust.js';
+import { LostJwtKeys } from './lost-jwt-keys.js';
 import { refusalFor } from './refusal.js';
 import { RefusalLog } from './refusal-log.js';
 import { NodeRegistrations } from './registrations.js';
@@ -90,7 +91,7 @@ export function createAgent(options: AgentOptions): Agent {
   const stopped = new AbortController();
   const registrations = new NodeRegistrations(nodeName, limits.maxRegistrations);
   const bundles = new Bundles();
-  const lostAuthorities = new LostAuthorities();
+  const lostJwtKeys = new LostJwtKeys();
   const clockCheck = new ClockCheck(clock, logger);
   const x509 = new X509Keeper({
     api,
@@ -151,10 +152,10 @@ export function createAgent(options: AgentOptions): Agent {
 
   const takeBundles = (update: BundleUpdate): void => {
     bundles.apply(update);
-    const lost = lostAuthorities.asOf(update.own);
-    x509.taint([...update.taintedX509, ...lost.x509]);
+    x509.judge(update.taintedX509, new IssuerTrust(update.own));
     x509.revoke(update.revokedSerials ?? []);
-    jwt.taint([...update.taintedJwt, ...lost.jwt]);
+    const present = update.own.jwtAuthorities.map(({ keyId }) => keyId);
+    jwt.taint([...update.taintedJwt, ...lostJwtKeys.asOf(present)]);
     views.allChanged();
     acknowledger.took('bundles', update.revocations);
   };

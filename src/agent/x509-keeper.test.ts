@@ -7,6 +7,7 @@ import { exportSpki, keyPairFromPkcs8 } from '../identity/pki/keys.js';
 import { parseCertificate } from '../identity/pki/certificate.js';
 import type { Registration } from '../identity/registration/registration.js';
 import { silentLogger } from '../lib/logger.js';
+import { IssuerTrust } from './issuer-trust.js';
 import type { NodeApi, SignX509Result } from '../rpc/node-api.js';
 import { makeKey } from './key-maker.js';
 import { type AgentLimits, defaultAgentLimits } from './limits.js';
@@ -295,7 +296,7 @@ describe('rotation', () => {
     await until(() => keeper.stats().svids === 21);
     const late = keeper.svid('late/id')?.serial;
     api.x509Batches.length = 0;
-    keeper.taint([old]);
+    keeper.judge([old]);
     await until(() => many(20).every(({ id }) => keeper.svid(id)?.authorityId === api.authorityId));
     expect(api.x509Batches.map((batch) => batch.length)).toEqual([20]);
     expect(keeper.svid('late/id')?.serial).toBe(late);
@@ -305,11 +306,35 @@ describe('rotation', () => {
     const keeper = keep();
     add(keeper, ...many(1));
     await until(() => keeper.stats().svids === 1);
-    keeper.taint([api.authorityId]);
+    keeper.judge([api.authorityId]);
     await pass(10 * 60_000);
     expect(api.x509Batches.length).toBeGreaterThan(5);
     expect(api.x509Batches.length).toBeLessThan(25);
     expect(keeper.svid('p0/id')).toBeDefined();
+  });
+
+  it('replaces what nobody with the newest bundle trusts, and nothing else; without a rush while that stays so', async () => {
+    const keeper = keep({ limits: { signBatch: 500 } });
+    add(keeper, ...many(3));
+    await until(() => keeper.stats().svids === 3);
+    const old = api.authorityId;
+    await api.rotate();
+    add(keeper, podRegistration('late'));
+    await until(() => keeper.stats().svids === 4);
+    const late = keeper.svid('late/id')?.serial;
+    keeper.judge([], new IssuerTrust(api.bundle()));
+    await pass(60_000);
+    expect(keeper.svid('p0/id')?.authorityId).toBe(old);
+    const [, newer = new Uint8Array()] = api.bundle().x509Authorities;
+    keeper.judge([], new IssuerTrust({ x509Authorities: [newer] }));
+    await until(() => many(3).every(({ id }) => keeper.svid(id)?.authorityId === api.authorityId));
+    expect(keeper.svid('late/id')?.serial).toBe(late);
+    api.x509Batches.length = 0;
+    keeper.judge([], new IssuerTrust({ x509Authorities: [] }));
+    await pass(10 * 60_000);
+    expect(api.x509Batches.flat().length).toBeGreaterThan(4 * 5);
+    expect(api.x509Batches.flat().length).toBeLessThan(4 * 25);
+    expect(keeper.stats().svids).toBe(4);
   });
 });
 

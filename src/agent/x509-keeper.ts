@@ -8,9 +8,10 @@ import type { Logger } from '../lib/logger.js';
 import type { Random } from '../lib/random.js';
 import type { NodeApi } from '../rpc/node-api.js';
 import { RequestIds } from '../rpc/request-id.js';
+import type { IssuerTrust } from './issuer-trust.js';
 import type { MadeKey } from './key-maker.js';
 import type { AgentLimits } from './limits.js';
-import { isExpired, lookAgainIn, rotationReason, timeFor } from './rotation.js';
+import { isExpired, lookAgainIn, rotationReason, timeFor, type RotationReason } from './rotation.js';
 import { Priority, SigningQueue } from './signing-queue.js';
 import { ByteSharing, type CachedSvid, packSvid, svidProblem } from './svid.js';
 import { signX509Batch, x509BatchSize, type X509Answer } from './x509-batch.js';
@@ -58,6 +59,7 @@ export class X509Keeper {
   readonly #requestIds: RequestIds;
   #batchSize: number;
   #tainted: ReadonlySet<string> = new Set();
+  #trust: Pick<IssuerTrust, 'trusts'> | undefined;
   #svids = 0;
   #failing = 0;
   /** As of the last look, and of what came since. */
@@ -160,9 +162,13 @@ export class X509Keeper {
     return this.#entries.get(id)?.failure;
   }
 
-  /** The authorities whose SVIDs are replaced at once, by subject key ID (hex). */
-  taint(authorities: readonly string[]): void {
-    this.#tainted = new Set(authorities);
+  /**
+   * What is replaced at once from here on: what these authorities signed, by subject key ID (hex), and what is not trusted (all is,
+   * unless said).
+   */
+  judge(tainted: readonly string[], trust?: Pick<IssuerTrust, 'trusts'>): void {
+    this.#tainted = new Set(tainted);
+    this.#trust = trust;
     this.#look();
   }
 
@@ -218,7 +224,7 @@ export class X509Keeper {
     for (const [id, entry] of this.#entries) {
       const { svid } = entry;
       if (svid === undefined) continue;
-      const reason = rotationReason(svid, clock, this.#tainted);
+      const reason = this.#reasonOf(svid);
       if (reason !== undefined)
         this.#queue.add(id, reason === 'expired' ? Priority.Warmup : Priority.Background);
       if (reason === 'expired') {
@@ -350,12 +356,23 @@ export class X509Keeper {
     this.#setSvid(entry, svid);
     this.#setFailure(entry, undefined);
     if (this.#nextExpiry === undefined || svid.notAfter < this.#nextExpiry) this.#nextExpiry = svid.notAfter;
-    if (this.#tainted.has(result.authorityId)) {
-      // Better than none, but to be replaced: with back-off, since the server signs with a tainted authority.
+    if (this.#tainted.has(result.authorityId) || !this.#isTrusted(svid)) {
+      // Better than none, but to be replaced: with back-off, since the server signs with a tainted authority, or the bundle is
+      // behind it.
       this.#queue.refused(asked.id, clock.monotonic(), true);
     } else this.#queue.done(asked.id);
     this.#lookBefore(svid);
     onChange(entry.registration);
+  }
+
+  /** Why it is to be replaced, if it is. */
+  #reasonOf(svid: CachedSvid): RotationReason | 'untrusted' | undefined {
+    const reason = rotationReason(svid, this.#options.clock, this.#tainted);
+    return reason ?? (this.#isTrusted(svid) ? undefined : 'untrusted');
+  }
+
+  #isTrusted(svid: CachedSvid): boolean {
+    return this.#trust?.trusts(svid, timeFor(svid, this.#options.clock)) ?? true;
   }
 
   /** Moves the next look forward when this SVID is due before it. */
