@@ -3,7 +3,7 @@ import { describe, expect, it } from '@jest/globals';
 import { MemoryStore } from '../../test/support/memory-store.js';
 import { recordingLogger } from '../../test/support/recording-logger.js';
 import type { TrustDomain, TrustDomainSpec } from '../resources/identity.js';
-import { followSettings, otherSettings, type LiveSettings } from './live-settings.js';
+import { followSettings, type LiveSettings } from './live-settings.js';
 import { trustDomainSettings, type TrustDomainSettings } from './trust-domain.js';
 
 function aTrustDomain(spec: Partial<TrustDomainSpec> = {}, name = 'main'): TrustDomain {
@@ -64,19 +64,16 @@ describe('the settings of the trust domain, followed', () => {
     expect(before.ttlSeconds.x509Svid).toBe(1800);
   });
 
-  it('keep the key that seals the authorities', () => {
+  it('follow the key that seals the authorities, too', () => {
     const { store, settings, seen } = followed({ keyEncryption: { local: { keyFile: 'kek' } } });
     const kms = { kms: { socket: '/run/kms.sock' } };
-    store.put(aTrustDomain({ keyEncryption: kms, ttls: { jwtSvid: '1m' } }));
-    expect(seen).toHaveLength(1);
-    expect(settings.value).toMatchObject({ keyEncryptionFile: 'kek', ttlSeconds: { jwtSvid: 60 } });
-    expect(settings.value).not.toHaveProperty('keyEncryptionKms');
-    const wanted = trustDomainSettings({
-      resource: aTrustDomain({ keyEncryption: kms, ttls: { jwtSvid: '1m' } }),
+    const keyEncryption = { ...kms, previous: { local: { keyFile: 'kek' } } };
+    store.put(aTrustDomain({ keyEncryption, ttls: { jwtSvid: '1m' } }));
+    expect(seen).toEqual([settings.value]);
+    expect(settings.value).toMatchObject({
+      keyEncryption: { socket: '/run/kms.sock' },
+      previousKeyEncryption: { keyFile: 'kek' },
+      ttlSeconds: { jwtSvid: 60 },
     });
-    expect([...otherSettings(wanted, settings.value)].sort()).toEqual([
-      'keyEncryptionFile',
-      'keyEncryptionKms',
-    ]);
   });
 });

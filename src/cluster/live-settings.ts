@@ -10,7 +10,7 @@ export interface LiveSettings extends Watched<TrustDomainSettings> {
 }
 
 /** The fields of `wanted` that are not as in `present`. */
-export function otherSettings(
+function otherSettings(
   wanted: TrustDomainSettings,
   present: TrustDomainSettings,
 ): readonly (keyof TrustDomainSettings)[] {
@@ -21,8 +21,7 @@ export function otherSettings(
 
 /**
  * Follows the TrustDomain of the store, from the settings that hold at first. What was in force stays where it is gone, is
- * one of several, has another name, or cannot be used; and so does the key
- * that seals those of the authorities: what one has sealed no other opens.
+ * one of several, has another name, or cannot be used.
  */
 export function followSettings(
   store: StoreReader,
@@ -36,8 +35,7 @@ export function followSettings(
     try {
       const resource = findTrustDomain(store);
       if (resource?.spec.name !== initial.name) return;
-      const wanted = trustDomainSettings({ resource, ...(flag === undefined ? {} : { flag }) });
-      const next = withFixed(wanted, initial);
+      const next = trustDomainSettings({ resource, ...(flag === undefined ? {} : { flag }) });
       const fields = otherSettings(next, live.value);
       if (fields.length === 0) return;
       logger.info('the TrustDomain has changed, and what it says is in force', { fields: fields.join(', ') });
@@ -63,18 +61,3 @@ export function followSettings(
     close: unsubscribe,
   };
 }
-
-/** `wanted`, but for what no running server can change. */
-function withFixed(wanted: TrustDomainSettings, initial: TrustDomainSettings): TrustDomainSettings {
-  const { keyEncryptionFile, keyEncryptionKms } = initial;
-  const others: Mutable<TrustDomainSettings> = { ...wanted };
-  delete others.keyEncryptionFile;
-  delete others.keyEncryptionKms;
-  return {
-    ...others,
-    ...(keyEncryptionFile === undefined ? {} : { keyEncryptionFile }),
-    ...(keyEncryptionKms === undefined ? {} : { keyEncryptionKms }),
-  };
-}
-
-type Mutable<T> = { -readonly [K in keyof T]: T[K] };

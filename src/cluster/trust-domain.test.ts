@@ -49,7 +49,7 @@ describe('the settings of a trust domain', () => {
       ttlSeconds: { authority: 172_800, x509Svid: 1800, jwtSvid: 90 },
       jwtIssuer: 'https://oidc.example.org',
       upstreamDisk: disk,
-      keyEncryptionFile: 'kek',
+      keyEncryption: { keyFile: 'kek' },
       defaultAction: 'Allow',
       tokenIssuers: [{ issuer: 'https://login.example.org', audiences: ['shop'] }],
       meshOptions: { istio: { rootNamespace: 'mesh' } },
@@ -134,12 +134,28 @@ describe('the settings of a trust domain', () => {
   });
 });
 
-describe('the key of a KMS', () => {
-  it('is named by the socket of its plugin', () => {
-    const { keyEncryptionKms, keyEncryptionFile } = trustDomainSettings({
-      resource: aTrustDomain({ keyEncryption: { kms: { socket: '/run/kms.sock' } } }),
-    });
-    expect([keyEncryptionKms, keyEncryptionFile]).toEqual(['/run/kms.sock', undefined]);
+describe('the key that seals authority keys', () => {
+  it('is named by its file, the socket of its plugin, or as the built-in one; and so is the one before it', () => {
+    const local = { local: { keyFile: '/etc/kek' } };
+    const kms = { kms: { socket: '/run/kms.sock' } };
+    const builtIn = { builtIn: true } as const;
+    const sourcesOf = (keyEncryption: TrustDomainSpec['keyEncryption']): unknown => {
+      const settings = trustDomainSettings({
+        resource: aTrustDomain(keyEncryption === undefined ? {} : { keyEncryption }),
+      });
+      return [settings.keyEncryption, settings.previousKeyEncryption];
+    };
+    expect(sourcesOf(undefined)).toEqual([undefined, undefined]);
+    expect(sourcesOf(kms)).toEqual([{ socket: '/run/kms.sock' }, undefined]);
+    expect(sourcesOf({ ...local, previous: kms })).toEqual([
+      { keyFile: '/etc/kek' },
+      { socket: '/run/kms.sock' },
+    ]);
+    expect(sourcesOf({ ...builtIn, previous: local })).toEqual([builtIn, { keyFile: '/etc/kek' }]);
+    expect(() => sourcesOf({ ...kms, previous: {} })).toThrow(/spec.keyEncryption.previous names no key/);
+    expect(() => sourcesOf({ ...kms, previous: { kms: { socket: 'x' } } })).toThrow(
+      /previous.kms.socket must be an absolute/,
+    );
   });
 });
 

@@ -3,6 +3,7 @@ import { SignetError } from '../lib/errors.js';
 import { parseDuration } from '../lib/duration.js';
 import { meshOptionsProblems } from '../resources/mesh-options-schema.js';
 import type {
+  KeyEncryptionPlace,
   KeyTypeName,
   MeshOptionsSpec,
   TokenIssuer,
@@ -30,16 +31,20 @@ export interface TrustDomainSettings {
     readonly keyFile: string;
     readonly rootsFile?: string;
   };
-  /** The file with the key that seals authority keys at rest; they are not sealed without. */
-  readonly keyEncryptionFile?: string;
-  /** The socket of the KMS plugin that seals them instead. */
-  readonly keyEncryptionKms?: string;
+  /** Where the key is that seals authority keys at rest; in a cluster the built-in one unless said, else they are not sealed. */
+  readonly keyEncryption?: KeyEncryptionSource;
+  /** Where the key is that sealed them before: what it has sealed opens. */
+  readonly previousKeyEncryption?: KeyEncryptionSource;
   readonly defaultAction: 'Allow' | 'Deny';
   /** As written; who validates tokens reads them. */
   readonly tokenIssuers: readonly TokenIssuer[];
   /** As written, and good; see mesh-settings.ts. */
   readonly meshOptions: MeshOptionsSpec;
 }
+
+/** Where a key-encryption key is: in a file, behind the socket of a KMS plugin, or in the Secret that servers make. */
+export type KeyEncryptionSource =
+  { readonly keyFile: string } | { readonly socket: string } | { readonly builtIn: true };
 
 /** Where settings come from. */
 export interface TrustDomainSources {
@@ -108,36 +113,49 @@ function meshOptions(written: MeshOptionsSpec): MeshOptionsSpec {
 /** The files that the settings name. */
 function files(
   spec: Omit<TrustDomainSpec, 'name'>,
-): Pick<TrustDomainSettings, 'upstreamDisk' | 'keyEncryptionFile' | 'keyEncryptionKms'> {
+): Pick<TrustDomainSettings, 'upstreamDisk' | 'keyEncryption' | 'previousKeyEncryption'> {
   const upstream = spec.upstreamAuthority?.disk;
   if (upstream !== undefined && (!upstream.certificateFile || !upstream.keyFile))
     refuse('UpstreamInvalid', 'spec.upstreamAuthority.disk needs certificateFile and keyFile');
   return {
     ...(upstream === undefined ? {} : { upstreamDisk: upstream }),
-    ...keyEncryption(spec.keyEncryption ?? {}),
+    ...keyEncryption(spec.keyEncryption),
   };
 }
 
-function keyEncryption({
-  local,
-  kms,
-}: NonNullable<TrustDomainSpec['keyEncryption']>): Pick<
-  TrustDomainSettings,
-  'keyEncryptionFile' | 'keyEncryptionKms'
-> {
-  if (local !== undefined && kms !== undefined)
-    refuse('KeyEncryptionInvalid', 'spec.keyEncryption has both local and kms; keep one');
+function keyEncryption(
+  written: TrustDomainSpec['keyEncryption'],
+): Pick<TrustDomainSettings, 'keyEncryption' | 'previousKeyEncryption'> {
+  if (written === undefined) return {};
+  const { previous, ...present } = written;
+  return {
+    keyEncryption: keyEncryptionSource(present, 'spec.keyEncryption'),
+    ...(previous === undefined
+      ? {}
+      : { previousKeyEncryption: keyEncryptionSource(previous, 'spec.keyEncryption.previous') }),
+  };
+}
+
+function keyEncryptionSource(
+  { local, kms, builtIn }: KeyEncryptionPlace,
+  field: string,
+): KeyEncryptionSource {
+  const named = Object.entries({ local, kms, builtIn }).flatMap(([name, place]) =>
+    place === undefined ? [] : [name],
+  );
+  if (named.length > 1)
+    refuse('KeyEncryptionInvalid', `${field} has both ${named.slice(0, 2).join(' and ')}; keep one`);
   if (local?.keyFile === '')
     refuse(
       'KeyEncryptionInvalid',
-      'spec.keyEncryption.local.keyFile is empty; name a file, or leave keyEncryption out',
+      `${field}.local.keyFile is empty; name a file, or leave keyEncryption out`,
     );
   if (kms !== undefined && !kms.socket.startsWith('/'))
-    refuse('KeyEncryptionInvalid', 'spec.keyEncryption.kms.socket must be an absolute path');
-  return {
-    ...(local === undefined ? {} : { keyEncryptionFile: local.keyFile }),
-    ...(kms === undefined ? {} : { keyEncryptionKms: kms.socket }),
-  };
+    refuse('KeyEncryptionInvalid', `${field}.kms.socket must be an absolute path`);
+  if (local !== undefined) return { keyFile: local.keyFile };
+  if (kms !== undefined) return { socket: kms.socket };
+  if (builtIn !== undefined) return { builtIn };
+  return refuse('KeyEncryptionInvalid', `${field} names no key; write local, kms or builtIn`);
 }
 
 function refuse(code: string, message: string): never {

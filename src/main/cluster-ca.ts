@@ -7,7 +7,7 @@ import { recordJournal } from '../identity/ca/record-journal.js';
 import { JournalError } from '../identity/ca/journal.js';
 import type { KeyEncryption } from '../identity/keys/encryption.js';
 import { recordKeyStore } from '../identity/keys/record-key-store.js';
-import type { StateRecord } from '../identity/keys/state-record.js';
+import type { StateContent, StateRecord } from '../identity/keys/state-record.js';
 import type { TrustDomainSettings } from '../cluster/trust-domain.js';
 import { sleep, type Clock } from '../lib/clock.js';
 import { SignetError } from '../lib/errors.js';
@@ -21,6 +21,7 @@ import { secretRecord, type SecretRecord } from '../store/kubernetes/secret-reco
 import { trimObject } from '../store/kubernetes/trim.js';
 import { SECRET } from '../store/kubernetes/types.js';
 import { caConfigOf } from './ca-config.js';
+import { ClusterSealing, type Sealing } from './cluster-sealing.js';
 
 /** What the shared CA of a cluster is made of. */
 export interface ClusterCaOptions {
@@ -30,8 +31,14 @@ export interface ClusterCaOptions {
   /** Of the Secret that holds authorities and their sealed keys. */
   readonly secretName: string;
   readonly settings: Watched<TrustDomainSettings>;
-  /** What seals their keys; made only where `evidence` knows of no authorities. Asked for again while it rejects. */
-  readonly encryption: (evidence: () => string | undefined) => Promise<KeyEncryption>;
+  /**
+   * What seals their keys by these settings, with what sealed them before; made only where `evidence` knows of no authorities,
+   * or all keys open by the former one. Asked for again while it rejects, and when the settings have changed.
+   */
+  readonly encryption: (
+    settings: TrustDomainSettings,
+    evidence: () => string | undefined,
+  ) => Promise<KeyEncryption>;
   /** Takes away the key that seals, when authorities begin anew and no other has it. */
   readonly forgetEncryption: () => Promise<void>;
   readonly leading: Watched<boolean>;
@@ -54,6 +61,8 @@ export interface ClusterAuthorities {
   readonly ca: Watched<CertificateAuthority | undefined>;
   /** Why they are not open, or why what other replicas do cannot be taken over; undefined when all is well. */
   readonly problem: Watched<SignetError | undefined>;
+  /** How their keys are sealed; undefined while it is not known. */
+  readonly sealing: Watched<Sealing | undefined>;
   /** Why nothing is signed, though they are open: the newest state has not been seen for too long. */
   staleness(): string | undefined;
   /**
@@ -117,16 +126,26 @@ class SharedAuthorities implements ClusterAuthorities {
   readonly ca = new WatchedValue<CertificateAuthority | undefined>(undefined);
   readonly problem = new WatchedValue<SignetError | undefined>(undefined);
   readonly #options: ClusterCaOptions;
+  readonly sealing: Watched<Sealing | undefined>;
   readonly #record: SecretRecord;
+  readonly #sealing: ClusterSealing;
   readonly #name: string;
-  #encryption: CurrentEncryption | undefined;
+  #seen: StateContent | undefined;
   #told = '';
 
   constructor(options: ClusterCaOptions) {
-    const { writer, namespace, secretName: name, clock } = options;
+    const { writer, namespace, secretName: name, settings, leading, clock, random, logger } = options;
     this.#options = options;
-    this.#record = secretRecord(writer, { namespace, name }, clock);
+    const record = secretRecord(writer, { namespace, name }, clock);
+    this.#record = { ...record, read: async () => (this.#seen = await record.read()) };
     this.#name = `Secret ${namespace}/${name}`;
+    this.#sealing = new ClusterSealing({
+      ...{ settings, leading, clock, random, logger, encryption: options.encryption },
+      record: this.#existing(() => this.#evidence()),
+      seen: () => this.#seen,
+      isOpen: () => this.ca.value !== undefined,
+    });
+    this.sealing = this.#sealing.state;
   }
 
   staleness(): string | undefined {
@@ -146,6 +165,8 @@ class SharedAuthorities implements ClusterAuthorities {
         this.#tell(undefined);
         this.ca.set(ca);
         this.#options.settings.watch((settings) => this.#configure(ca, settings));
+        this.#sealing.watch(() => void this.#reseal(ca));
+        void this.#sealing.look(() => this.#evidence());
         return {
           ca,
           follow: (until) => this.#followAll(ca, until),
@@ -219,7 +240,7 @@ class SharedAuthorities implements ClusterAuthorities {
     const { clock, random, logger, settings, distributedForMs } = this.#options;
     const { evidence = () => this.#evidence(), ...others } = how;
     const record = this.#record;
-    const encryption = await this.#presentEncryption(evidence);
+    const encryption = await this.#sealing.take(evidence);
     return openCertificateAuthority({
       ...{ clock, random, logger },
       trustDomain: settings.value.name,
@@ -243,14 +264,6 @@ class SharedAuthorities implements ClusterAuthorities {
           return change(content);
         }),
     };
-  }
-
-  /** After authorities began anew it is another one, for those that are open already, too. */
-  async #presentEncryption(evidence: () => string | undefined): Promise<KeyEncryption> {
-    const present = await this.#options.encryption(evidence);
-    this.#encryption ??= new CurrentEncryption(present);
-    this.#encryption.become(present);
-    return this.#encryption;
   }
 
   /** A server that holds authorities knows that there were some, whatever became of all that it has written. */
@@ -284,15 +297,22 @@ class SharedAuthorities implements ClusterAuthorities {
   async #follow(ca: CertificateAuthority): Promise<void> {
     try {
       await ca.follow().catch(async (thrown: unknown) => {
-        if (SignetError.from(thrown).code !== 'KeyEncryptionWrong') throw thrown;
-        // Another replica may have begun anew with another key.
-        await this.#presentEncryption(() => this.#evidence());
+        if (!SignetError.from(thrown).code.startsWith('KeyEncryption')) throw thrown;
+        // Another replica may have begun anew with another key, or sealed all by the one that is named now.
+        await this.#sealing.take(() => this.#evidence());
         await ca.follow();
       });
       this.#tell(this.#options.clockProblem());
     } catch (thrown) {
       this.#tell(SignetError.from(thrown));
     }
+    await this.#sealing.look(() => this.#evidence());
+  }
+
+  /** What did not open by the former key may open by the one that is named now. */
+  async #reseal(ca: CertificateAuthority): Promise<void> {
+    await this.#sealing.look(() => this.#evidence());
+    await this.#follow(ca);
   }
 
   async #followAll(ca: CertificateAuthority, until: AbortSignal): Promise<void> {
@@ -314,30 +334,5 @@ class SharedAuthorities implements ClusterAuthorities {
       if (!until.aborted) await this.#follow(ca);
     }
     await watching;
-  }
-}
-
-/** The key-encryption key that is in force now, for those who were given one for good. */
-class CurrentEncryption implements KeyEncryption {
-  #present: KeyEncryption;
-
-  constructor(first: KeyEncryption) {
-    this.#present = first;
-  }
-
-  get id(): string {
-    return this.#present.id;
-  }
-
-  become(next: KeyEncryption): void {
-    this.#present = next;
-  }
-
-  seal(plain: Uint8Array, context: Uint8Array): Promise<Uint8Array> {
-    return this.#present.seal(plain, context);
-  }
-
-  open(sealed: Uint8Array, context: Uint8Array): Promise<Uint8Array> {
-    return this.#present.open(sealed, context);
   }
 }

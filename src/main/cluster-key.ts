@@ -22,19 +22,38 @@ export function keyEncryptionFromKms(socket: string, random: Random): KeyEncrypt
 }
 
 /**
- * The key-encryption key in a file, as TrustDomain `spec.keyEncryption.local.keyFile` names it.
+ * The key-encryption key in a file, as `local.keyFile` of a field of the TrustDomain names it.
  *
  * @throws SignetError `KeyEncryptionUnusable`
  */
-export async function keyEncryptionFromFile(file: string, random: Random): Promise<KeyEncryption> {
+export async function keyEncryptionFromFile(
+  file: string,
+  field: string,
+  random: Random,
+): Promise<KeyEncryption> {
   try {
     return localKeyEncryption(parseLocalKey(await readFile(file)), random);
   } catch (thrown) {
     const { message } = SignetError.from(thrown);
-    throw new SignetError('KeyEncryptionUnusable', `spec.keyEncryption.local.keyFile ${file}: ${message}`, {
+    throw new SignetError('KeyEncryptionUnusable', `${field}.local.keyFile ${file}: ${message}`, {
       cause: thrown,
     });
   }
+}
+
+/**
+ * The key-encryption key in a Secret, and nothing else in its place.
+ *
+ * @throws ApiError, KeyStoreError `KeyEncryptionInvalid`, SignetError `KeyEncryptionUnusable`
+ */
+export async function keyEncryptionInSecret(
+  writer: Pick<ObjectWriter, 'get'>,
+  ref: ObjectRef,
+  random: Random,
+): Promise<KeyEncryption> {
+  const stored = await read(writer, ref);
+  if (stored === undefined) throw gone(ref);
+  return localKeyEncryption(parseLocalKey(stored), random);
 }
 
 /**
@@ -47,17 +66,12 @@ export async function keyEncryptionFromSecret(
   writer: Pick<ObjectWriter, 'get' | 'create'>,
   ref: ObjectRef,
   random: Random,
-  /** Whether keys are sealed already: then a key that is gone is not replaced by another. */
+  /** Whether it may have sealed keys already: then one that is gone is not replaced by another. */
   isUsed: () => Promise<boolean>,
 ): Promise<KeyEncryption> {
   const stored = await read(writer, ref);
   if (stored !== undefined) return localKeyEncryption(parseLocalKey(stored), random);
-  if (await isUsed()) {
-    throw new SignetError(
-      'KeyEncryptionUnusable',
-      `Secret ${ref.namespace}/${ref.name} is gone, and authority keys are sealed with the key in it; restore it from a backup`,
-    );
-  }
+  if (await isUsed()) throw gone(ref);
   const data = { [ENTRY]: Buffer.from(random.bytes(SECRET_BYTES)).toString('base64') };
   const labels = { 'app.kubernetes.io/managed-by': 'signet', 'app.kubernetes.io/part-of': 'signet' };
   try {
@@ -75,6 +89,13 @@ export async function keyEncryptionFromSecret(
       `Secret ${ref.namespace}/${ref.name} is gone as soon as it was made`,
     );
   return localKeyEncryption(parseLocalKey(made), random);
+}
+
+function gone({ namespace, name }: ObjectRef): SignetError {
+  return new SignetError(
+    'KeyEncryptionUnusable',
+    `Secret ${namespace}/${name} is gone, and authority keys are sealed with the key in it; restore it from a backup`,
+  );
 }
 
 async function read(writer: Pick<ObjectWriter, 'get'>, ref: ObjectRef): Promise<Uint8Array | undefined> {

@@ -1,10 +1,11 @@
 import { join } from 'node:path';
-import type { TrustDomainSettings } from '../cluster/trust-domain.js';
+import type { KeyEncryptionSource, TrustDomainSettings } from '../cluster/trust-domain.js';
 import { openCertificateAuthority, type CertificateAuthority } from '../identity/ca/certificate-authority.js';
 import { openFileJournal } from '../identity/ca/file-journal.js';
-import type { KeyEncryption } from '../identity/keys/encryption.js';
+import { withPrevious, type KeyEncryption } from '../identity/keys/encryption.js';
 import { fileKeyStore } from '../identity/keys/file-key-store.js';
 import type { Clock } from '../lib/clock.js';
+import { SignetError } from '../lib/errors.js';
 import type { Logger } from '../lib/logger.js';
 import type { Random } from '../lib/random.js';
 import { keyEncryptionFromFile, keyEncryptionFromKms } from './cluster-key.js';
@@ -51,9 +52,24 @@ export async function openCa(
 }
 
 async function keyEncryption(
-  { keyEncryptionFile: file, keyEncryptionKms: socket }: TrustDomainSettings,
+  { keyEncryption: source, previousKeyEncryption: former }: TrustDomainSettings,
   random: Random,
 ): Promise<KeyEncryption | undefined> {
-  if (socket !== undefined) return keyEncryptionFromKms(socket, random);
-  return file === undefined ? undefined : keyEncryptionFromFile(file, random);
+  if (source === undefined) return undefined;
+  const present = await keyEncryptionAt(source, 'spec.keyEncryption', random);
+  if (former === undefined) return present;
+  return withPrevious(present, () => keyEncryptionAt(former, 'spec.keyEncryption.previous', random));
+}
+
+async function keyEncryptionAt(
+  source: KeyEncryptionSource,
+  field: string,
+  random: Random,
+): Promise<KeyEncryption> {
+  if ('socket' in source) return keyEncryptionFromKms(source.socket, random);
+  if ('keyFile' in source) return keyEncryptionFromFile(source.keyFile, field, random);
+  throw new SignetError(
+    'KeyEncryptionUnusable',
+    `${field}.builtIn is a Secret of a cluster, and here is none; write local or kms, or leave keyEncryption out`,
+  );
 }

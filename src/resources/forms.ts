@@ -170,3 +170,13 @@ export const conditions = list('What is well and what is not, with the reason.',
 export function count(description: string): Schema<number> {
   return integer(description, { minimum: 0, maximum: Number.MAX_SAFE_INTEGER });
 }
+
+/** The path of a file on the machine of whoever reads it. */
+export function filePath(description: string): Schema<string> {
+  return text(description, {
+    minLength: 1,
+    maxLength: 4096,
+    pattern: '^[^\\x00]+$',
+    form: 'write the path of a file',
+  });
+}

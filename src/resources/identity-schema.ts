@@ -3,6 +3,7 @@ import {
   count,
   dnsSubdomain,
   duration,
+  filePath,
   labelSelector,
   line,
   names,
@@ -24,9 +25,10 @@ import type {
   TrustDomainStatus,
   WorkloadIdentitySpec,
 } from './identity.js';
+import { keyEncryption } from './key-encryption-schema.js';
 import { meshOptions } from './mesh-options-schema.js';
 import type { CelRule, Fields, Schema } from './schema.js';
-import { atLeastOneOf, exactlyOneOf, flag, list, objectSchema, oneOf, optional, text } from './schema.js';
+import { atLeastOneOf, flag, list, objectSchema, oneOf, optional, text } from './schema.js';
 import { containerSelector, processSelector } from './workload-selector-schema.js';
 import { tokenIssuer } from './token-issuer-schema.js';
 
@@ -45,15 +47,6 @@ const jwtKeyType: Readonly<Record<Exclude<KeyTypeName, 'ed25519'>, true>> = {
   'rsa-2048': true,
   'rsa-4096': true,
 };
-
-function filePath(description: string): Schema<string> {
-  return text(description, {
-    minLength: 1,
-    maxLength: 4096,
-    pattern: '^[^\\x00]+$',
-    form: 'write the path of a file',
-  });
-}
 
 function notLongerThanAuthority(field: 'x509Svid' | 'jwtSvid'): CelRule {
   return {
@@ -121,29 +114,7 @@ export const trustDomainSpec = objectSchema<TrustDomainSpec>(
         { rules: [atLeastOneOf(['disk'])] },
       ),
     ),
-    keyEncryption: optional(
-      objectSchema<NonNullable<TrustDomainSpec['keyEncryption']>>(
-        'How authority keys are sealed at rest.',
-        {
-          local: optional(
-            objectSchema<{ readonly keyFile: string }>('A key-encryption key in a file.', {
-              keyFile: filePath('32 bytes, raw or as base64 text.'),
-            }),
-          ),
-          kms: optional(
-            objectSchema<{ readonly socket: string }>('A key in a KMS, behind a Kubernetes KMS v2 plugin.', {
-              socket: text('The unix socket of the plugin.', {
-                minLength: 2,
-                maxLength: 100,
-                pattern: '^/[^\\x00]+$',
-                form: 'write an absolute path such as "/var/run/kmsplugin/socket.sock"',
-              }),
-            }),
-          ),
-        },
-        { rules: [exactlyOneOf(['local', 'kms'])] },
-      ),
-    ),
+    keyEncryption: optional(keyEncryption),
     defaultAction: optional(
       oneOf<'Allow' | 'Deny'>(
         'What a request gets that no policy speaks of.',

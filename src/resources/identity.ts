@@ -27,6 +27,16 @@ export interface TokenIssuer {
   readonly caBundle?: string;
 }
 
+/** Where a key-encryption key is. */
+export interface KeyEncryptionPlace {
+  /** A file with 32 bytes (raw, or base64 text). */
+  readonly local?: { readonly keyFile: string };
+  /** A Kubernetes KMS v2 plugin at a unix socket. */
+  readonly kms?: { readonly socket: string };
+  /** The Secret that the servers of a cluster make. */
+  readonly builtIn?: true;
+}
+
 /** The one trust domain of this installation. */
 export interface TrustDomainSpec {
   /** e.g. `example.org`. */
@@ -56,11 +66,9 @@ export interface TrustDomainSpec {
     };
   };
   /** Envelope encryption of authority keys at rest. */
-  readonly keyEncryption?: {
-    /** A file with 32 bytes (raw, or base64 text). */
-    readonly local?: { readonly keyFile: string };
-    /** A Kubernetes KMS v2 plugin at a unix socket. */
-    readonly kms?: { readonly socket: string };
+  readonly keyEncryption?: KeyEncryptionPlace & {
+    /** The key that sealed before: what it has sealed opens, and is sealed anew. */
+    readonly previous?: KeyEncryptionPlace;
   };
   /** What a request gets that no policy speaks of; `Deny` unless said. */
   readonly defaultAction?: 'Allow' | 'Deny';

@@ -389,8 +389,8 @@ const CA_SECRET = `${SECRETS}/signet-ca`;
         spec: { keyEncryption: { local: { keyFile: '/etc/other' } } },
       });
       await until(
-        'the key stays',
-        async () => (await conditionOf(plane, 'SettingsApplied')) === 'False KeyEncryptionFixed',
+        'a key that is not there is not taken',
+        async () => (await conditionOf(plane, 'SettingsApplied')) === 'False KeyEncryptionUnusable',
       );
       await create(plane, TRUST_DOMAINS, {
         ...{ apiVersion: 'signet.dev/v1alpha1', kind: 'TrustDomain' },

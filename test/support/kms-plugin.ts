@@ -15,6 +15,8 @@ export class KmsPluginProgram {
   readonly asked: string[] = [];
   /** What it says in place of its answer. */
   ciphertext: Buffer | undefined;
+  /** Waited for before anything is encrypted. */
+  held: (() => Promise<void>) | undefined;
   #server: RpcServer | undefined;
 
   async start(path: string): Promise<void> {
@@ -24,15 +26,16 @@ export class KmsPluginProgram {
         this.asked.push('status');
         return Promise.resolve({ version: this.version, healthz: this.healthz, keyId: this.current });
       },
-      encrypt: ({ plaintext, uid }) => {
+      encrypt: async ({ plaintext, uid }) => {
         this.asked.push(`encrypt ${uid === '' ? 'without uid' : 'with uid'}`);
+        await this.held?.();
         const nonce = randomBytes(12);
         const cipher = createCipheriv('aes-256-gcm', this.#key(this.current), nonce);
         const ciphertext = Buffer.concat([cipher.update(plaintext), cipher.final(), cipher.getAuthTag()]);
-        return Promise.resolve({
+        return {
           ...{ ciphertext: this.ciphertext ?? ciphertext, keyId: this.current },
           annotations: { 'nonce.kms.example.org': nonce },
-        });
+        };
       },
       decrypt: ({ ciphertext, keyId, annotations }) => {
         this.asked.push(`decrypt ${keyId}`);

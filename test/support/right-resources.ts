@@ -8,7 +8,7 @@ export const RIGHT: Readonly<Record<SignetKind, string>> = {
     ttls: { authority: 24h, x509Svid: 1h, jwtSvid: 5m }
     jwtIssuer: https://oidc.example.org
     upstreamAuthority: { disk: { certificateFile: /etc/ca.pem, keyFile: /etc/ca.key } }
-    keyEncryption: { local: { keyFile: /etc/kek } }
+    keyEncryption: { local: { keyFile: /etc/kek }, previous: { builtIn: true } }
     defaultAction: Deny
     meshes: [istio, networkpolicy]
     meshOptions:

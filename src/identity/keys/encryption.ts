@@ -13,6 +13,16 @@ export interface KeyEncryption {
   seal(plain: Uint8Array, context: Uint8Array): Promise<Uint8Array>;
   /** Opens what {@link seal} made. Rejects if the KEK, the context or any bit differs. */
   open(sealed: Uint8Array, context: Uint8Array): Promise<Uint8Array>;
+  /**
+   * Whether what it sealed is sealed as it would be now: a KMS may have rotated its own key since. Always, where this is
+   * not said. Rejects when it cannot be known now.
+   */
+  isFresh?(sealed: Uint8Array): Promise<boolean>;
+  /**
+   * The one that sealed before it, and opens what it sealed then. Asked for only when something does not open otherwise,
+   * so that one which nothing needs any more may be gone. Rejects with the reason when it cannot be used.
+   */
+  previous?(): Promise<KeyEncryption | undefined>;
 }
 
 const NONCE_BYTES = 12;
@@ -74,6 +84,11 @@ export function localKeyEncryption(secret: Uint8Array, random: Random): KeyEncry
         resolve(openBytes(key, sealed, context));
       }),
   };
+}
+
+/** A KEK that takes the place of another: it alone seals, and what the former one sealed opens. */
+export function withPrevious(present: KeyEncryption, previous: () => Promise<KeyEncryption>): KeyEncryption {
+  return { ...present, previous };
 }
 
 /**

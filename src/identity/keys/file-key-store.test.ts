@@ -7,7 +7,7 @@ import { crashingFiles, fullableFiles } from '../../../test/support/faulty-files
 import { seededRandom } from '../../../test/support/seeded-random.js';
 import type { Signer } from '../pki/keys.js';
 import { exportSpki } from '../pki/keys.js';
-import { localKeyEncryption } from './encryption.js';
+import { localKeyEncryption, withPrevious } from './encryption.js';
 import type { FileOps } from './files.js';
 import { fileKeyStore } from './file-key-store.js';
 import type { KeyStore } from './key-store.js';
@@ -116,6 +116,19 @@ describe('key files', () => {
     const liar = fileKeyStore({ directory, random, encryption: { ...other, id: encryption.id } });
     await expect(liar.load('one')).rejects.toEqual(coded('KeyDamaged'));
     await expect(liar.generate('one', 'ec-p256')).rejects.toEqual(coded('KeyExists'));
+  });
+
+  it('are sealed on the next load by the key-encryption key that took the place of another', async () => {
+    const made = await sealed().generate('one', 'ec-p256');
+    const next = localKeyEncryption(random.bytes(32), random);
+    const both = withPrevious(next, () => Promise.resolve(encryption));
+    expect(sameKey(await fileKeyStore({ directory, random, encryption: both }).load('one'), made)).toBe(true);
+    const alone = fileKeyStore({ directory, random, encryption: next });
+    expect(sameKey(await alone.load('one'), made)).toBe(true);
+    await expect(sealed().load('one')).rejects.toEqual(coded('KeyEncryptionWrong'));
+    const before = await readFile(path('one'));
+    await fileKeyStore({ directory, random, encryption: both }).load('one');
+    expect(await readFile(path('one'))).toEqual(before);
   });
 
   it('may not be exchanged for one another', async () => {

@@ -25,8 +25,8 @@ const SUFFIX = '.key';
 
 /**
  * Keys in files, one each, mode 0600; the format is described at {@link KEY_FORMAT}. A key that lies in clear although
- * a key-encryption key is configured is sealed when it is next loaded. One process at a time: the journal's lock sees
- * to it.
+ * a key-encryption key is configured, or that the previous one sealed, is sealed by it when it is next loaded. One
+ * process at a time: the journal's lock sees to it.
  */
 export function fileKeyStore(options: FileKeyStoreOptions): KeyStore {
   const { directory, random, encryption } = options;
@@ -62,10 +62,10 @@ export function fileKeyStore(options: FileKeyStoreOptions): KeyStore {
     async load(id): Promise<Signer | undefined> {
       const file = await read(id);
       if (file === undefined) return undefined;
-      const { pkcs8, clear } = await decodeKeyFile(id, file, encryption);
+      const { pkcs8, openedBy } = await decodeKeyFile(id, file, encryption);
       try {
         const signer = signerFrom(id, pkcs8);
-        if (clear && encryption !== undefined) await write(id, pkcs8);
+        if (openedBy !== encryption) await write(id, pkcs8);
         return signer;
       } finally {
         pkcs8.fill(0);

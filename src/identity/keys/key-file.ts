@@ -1,4 +1,5 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
+import { SignetError } from '../../lib/errors.js';
 import type { Random } from '../../lib/random.js';
 import type { KeyEncryption } from './encryption.js';
 import { openBytes, sealBytes, SECRET_BYTES } from './encryption.js';
@@ -52,15 +53,18 @@ async function seal(
 }
 
 /**
- * The private key in a key file, as PKCS#8, and whether it lay there in clear.
+ * The private key in a key file, as PKCS#8, and which key-encryption key opened it: `encryption` itself, its previous
+ * one, or none where it lay there in clear. Of two with one id the present one is tried first: what is sealed says itself
+ * whether it was the right one.
  *
- * @throws KeyStoreError `KeyDamaged`, `KeyEncryptionMissing`, `KeyEncryptionWrong`
+ * @throws KeyStoreError `KeyDamaged`, `KeyEncryptionMissing`, `KeyEncryptionWrong`, `KeyEncryptionUnavailable`; what the
+ *   previous one, when it is needed, rejects with
  */
 export async function decodeKeyFile(
   id: string,
   file: Uint8Array,
   encryption: KeyEncryption | undefined,
-): Promise<{ pkcs8: Uint8Array; clear: boolean }> {
+): Promise<{ pkcs8: Uint8Array; openedBy: KeyEncryption | undefined }> {
   const fields = parse(id, file);
   if (fields['id'] !== id) damaged(id, 'it belongs to another key');
   if (typeof fields['pkcs8'] === 'string') {
@@ -69,7 +73,7 @@ export async function decodeKeyFile(
     const actual = sha256(pkcs8);
     if (expected.length !== actual.length || !timingSafeEqual(expected, actual))
       damaged(id, 'its checksum differs');
-    return { pkcs8, clear: true };
+    return { pkcs8, openedBy: undefined };
   }
   const kek = fields['kek'];
   if (typeof kek !== 'string') damaged(id, 'it has neither "pkcs8" nor "kek"');
@@ -79,30 +83,68 @@ export async function decodeKeyFile(
       `key ${id} is sealed by key-encryption key ${kek.slice(0, 128)}, and none is configured; configure that one`,
     );
   }
-  if (kek !== encryption.id) {
-    throw new KeyStoreError(
-      'KeyEncryptionWrong',
-      `key ${id} is sealed by key-encryption key ${kek.slice(0, 128)}, and ${encryption.id} is configured; configure the one that sealed it`,
-    );
-  }
-  return { pkcs8: await unseal(id, fields, encryption), clear: false };
-}
-
-async function unseal(id: string, fields: Fields, encryption: KeyEncryption): Promise<Uint8Array> {
-  const sealedDek = bytes(id, 'dek', fields);
-  const sealed = bytes(id, 'sealed', fields);
-  const dek = await encryption.open(sealedDek, contextOf(id)).catch((error: unknown) => {
-    // Nothing is known of the file then.
-    if (error instanceof KeyStoreError) throw error;
-    damaged(id, `key-encryption key ${encryption.id} does not open its data key`, error);
-  });
+  const { dek, openedBy } = await openDataKey(id, bytes(id, 'dek', fields), kek, encryption);
   try {
-    return openBytes(dek, sealed, contextOf(id));
+    return { pkcs8: openBytes(dek, bytes(id, 'sealed', fields), contextOf(id)), openedBy };
   } catch (error) {
+    if (error instanceof KeyStoreError) throw error;
     damaged(id, 'it was changed after it was sealed', error);
   } finally {
     dek.fill(0);
   }
+}
+
+async function openDataKey(
+  id: string,
+  sealed: Uint8Array,
+  kek: string,
+  encryption: KeyEncryption,
+): Promise<{ dek: Uint8Array; openedBy: KeyEncryption }> {
+  const known: string[] = [];
+  const failures: SignetError[] = [];
+  try {
+    for await (const one of withFormer(encryption)) {
+      known.push(one.id);
+      if (one.id !== kek) continue;
+      try {
+        return { dek: await one.open(sealed, contextOf(id)), openedBy: one };
+      } catch (error) {
+        failures.push(whyShut(id, one, error));
+      }
+    }
+  } catch (error) {
+    // That the former one cannot be used is what is wrong, unless the present one should have opened it.
+    failures.push(SignetError.from(error));
+  }
+  const [first, second] = failures;
+  if (first === undefined) {
+    throw new KeyStoreError(
+      'KeyEncryptionWrong',
+      `key ${id} is sealed by key-encryption key ${kek.slice(0, 128)}, and ${known.join(' and ')} is configured; configure the one that sealed it, or name it as the former one (spec.keyEncryption.previous)`,
+    );
+  }
+  if (second === undefined) throw first;
+  throw new SignetError(first.code, `${first.message}; and with the former one: ${second.message}`, {
+    cause: first,
+  });
+}
+
+async function* withFormer(encryption: KeyEncryption): AsyncGenerator<KeyEncryption, void, void> {
+  yield encryption;
+  const former = await encryption.previous?.();
+  if (former !== undefined) yield former;
+}
+
+/** A KEK that is not there now says nothing of the file. */
+function whyShut(id: string, { id: kek }: KeyEncryption, error: unknown): SignetError {
+  return error instanceof KeyStoreError
+    ? error
+    : damage(id, `key-encryption key ${kek} does not open its data key`, error);
+}
+
+/** The data key of a key file, as its key-encryption key sealed it. Throws KeyStoreError `KeyDamaged`. */
+export function sealedDataKey(id: string, file: Uint8Array): Uint8Array {
+  return bytes(id, 'dek', parse(id, file));
 }
 
 type Fields = Readonly<Record<string, unknown>>;
@@ -130,7 +172,11 @@ function bytes(id: string, name: string, fields: Fields): Buffer {
 
 /** Throws KeyStoreError `KeyDamaged`. */
 export function damaged(id: string, why: string, cause?: unknown): never {
-  throw new KeyStoreError(
+  throw damage(id, why, cause);
+}
+
+function damage(id: string, why: string, cause: unknown): KeyStoreError {
+  return new KeyStoreError(
     'KeyDamaged',
     `the file of key ${id} cannot be used: ${why}. Restore it from a backup; it is never replaced by a new key`,
     cause === undefined ? undefined : { cause },

@@ -15,6 +15,8 @@ export interface KmsCiphertext {
 export interface KmsPlugin {
   encrypt(plaintext: Uint8Array): Promise<KmsCiphertext>;
   decrypt(sealed: KmsCiphertext): Promise<Uint8Array>;
+  /** The id of the key that it encrypts with now. Rejects when it is not well. */
+  keyId(): Promise<string>;
 }
 
 /** The API's bounds, in bytes. */
@@ -28,7 +30,7 @@ const DIGEST_BYTES = 32;
  * SHA-256 is sealed with what it protects, and compared when it is opened. What a key sealed that the KMS has rotated since
  * still opens, as long as the KMS keeps it: each piece says which key it was.
  *
- * Both methods reject with KeyStoreError `KeyEncryptionUnavailable` when the plugin cannot do it now.
+ * All methods reject with KeyStoreError `KeyEncryptionUnavailable` when the plugin cannot do it now.
  */
 export function kmsKeyEncryption(plugin: KmsPlugin): KeyEncryption {
   return {
@@ -45,7 +47,7 @@ export function kmsKeyEncryption(plugin: KmsPlugin): KeyEncryption {
     },
     async open(bytes, context) {
       const sealed = decode(bytes);
-      const whole = Buffer.from(await asked('decrypt', () => plugin.decrypt(sealed)));
+      const whole = Buffer.from(await decrypted(plugin, sealed));
       try {
         const digest = digestOf(context);
         if (whole.length < DIGEST_BYTES || !timingSafeEqual(whole.subarray(0, DIGEST_BYTES), digest))
@@ -55,7 +57,25 @@ export function kmsKeyEncryption(plugin: KmsPlugin): KeyEncryption {
         whole.fill(0);
       }
     },
+    isFresh: async (bytes) => decode(bytes).keyId === (await asked('tell its key', () => plugin.keyId())),
   };
+}
+
+async function decrypted(plugin: KmsPlugin, sealed: KmsCiphertext): Promise<Uint8Array> {
+  try {
+    return await asked('decrypt', () => plugin.decrypt(sealed));
+  } catch (thrown) {
+    const isWell = await plugin.keyId().then(
+      () => true,
+      () => false,
+    );
+    if (!isWell) throw thrown;
+    const { message } = SignetError.from(thrown);
+    throw unavailable(
+      `${message}, though it is well; if another KMS sealed it, name that one as the former one (spec.keyEncryption.previous)`,
+      thrown,
+    );
+  }
 }
 
 async function asked<T>(what: string, act: () => Promise<T>): Promise<T> {

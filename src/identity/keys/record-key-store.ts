@@ -44,10 +44,10 @@ export function recordKeyStore({ record, random, encryption }: RecordKeyStoreOpt
       const file = (await attempt(`read key ${id}`, () => record.read()))?.get(nameOf(id));
       if (file === undefined) return undefined;
       if (file.length > MAX_KEY_FILE_BYTES) damaged(id, `it has ${file.length} bytes`);
-      const { pkcs8, clear } = await decodeKeyFile(id, file, encryption);
+      const { pkcs8, openedBy } = await decodeKeyFile(id, file, encryption);
       try {
         // Nobody but an intruder, or a hand that means well, puts a key there in clear.
-        if (clear) damaged(id, 'it is not sealed');
+        if (openedBy === undefined) damaged(id, 'it is not sealed');
         return signerOf(keyPairFromPkcs8(pkcs8));
       } catch (error) {
         if (error instanceof KeyStoreError) throw error;
@@ -70,6 +70,26 @@ export function recordKeyStore({ record, random, encryption }: RecordKeyStoreOpt
       return [...(content?.keys() ?? [])].flatMap(idIn).sort();
     },
   };
+}
+
+/** The key files in a record, by the ids of their keys. */
+export function keyFilesIn(content: StateContent | undefined): ReadonlyMap<string, Uint8Array> {
+  return new Map(
+    [...(content ?? [])].flatMap(([name, file]) => idIn(name).map((id): [string, Uint8Array] => [id, file])),
+  );
+}
+
+/** What a record holds with other files for these keys: each only where it still has the file that it had. */
+export function withKeyFiles(
+  content: StateContent,
+  changes: ReadonlyMap<string, { readonly from: Uint8Array; readonly to: Uint8Array }>,
+): StateContent {
+  const changed = new Map(content);
+  for (const [id, { from, to }] of changes) {
+    const present = content.get(nameOf(id));
+    if (present !== undefined && Buffer.compare(present, from) === 0) changed.set(nameOf(id), to);
+  }
+  return changed;
 }
 
 function nameOf(id: string): string {

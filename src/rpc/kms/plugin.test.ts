@@ -53,6 +53,28 @@ describe('a key-encryption key behind a KMS plugin', () => {
     ]);
   });
 
+  it('knows whether what is sealed is sealed by the key that the KMS has now', async () => {
+    const sealed = await encryption.seal(randomBytes(32), context);
+    expect(await encryption.isFresh?.(sealed)).toBe(true);
+    plugin.keys.set('key-2', randomBytes(32));
+    plugin.current = 'key-2';
+    expect(await encryption.isFresh?.(sealed)).toBe(false);
+    plugin.healthz = 'the HSM is gone';
+    await expect(encryption.isFresh?.(sealed)).rejects.toEqual(coded('KeyEncryptionUnavailable'));
+  });
+
+  it('says that it may be the wrong one when a plugin that is well does not open what it should', async () => {
+    const sealed = await encryption.seal(randomBytes(32), context);
+    plugin.keys.clear();
+    await expect(encryption.open(sealed, context)).rejects.toThrow(
+      /though it is well.*keyEncryption.previous/,
+    );
+    plugin.healthz = 'the HSM is gone';
+    await expect(encryption.open(sealed, context)).rejects.toThrow(
+      /does not decrypt: (?!.*though it is well)/,
+    );
+  });
+
   it('opens nothing for another key, nor what was changed', async () => {
     const sealed = await encryption.seal(randomBytes(32), context);
     await expect(encryption.open(sealed, Buffer.from('signet-key/1\0two'))).rejects.toThrow(/something else/);

@@ -14,6 +14,8 @@ export interface KmsSealed {
 export interface KmsPluginClient {
   encrypt(plaintext: Uint8Array): Promise<KmsSealed>;
   decrypt(sealed: KmsSealed): Promise<Uint8Array>;
+  /** The id of the key that it encrypts with now. */
+  keyId(): Promise<string>;
 }
 
 /** The API server waits as long (`timeout` of an EncryptionConfiguration). */
@@ -40,14 +42,7 @@ export function kmsPluginAt(path: string, random: Random): KmsPluginClient {
   return {
     encrypt: (plaintext) =>
       ask(async (client) => {
-        const { version, healthz } = await client.status({});
-        if (!VERSIONS.includes(version))
-          throw new SignetError(
-            'KmsUnwell',
-            `it speaks version ${JSON.stringify(version.slice(0, 20))}, not v2`,
-          );
-        if (healthz !== 'ok')
-          throw new SignetError('KmsUnwell', `it says ${JSON.stringify(healthz.slice(0, 200))}`);
+        await statusOf(client);
         return client.encrypt({ plaintext: Buffer.from(plaintext), uid: newUid() });
       }),
     decrypt: ({ ciphertext, keyId, annotations }) =>
@@ -60,5 +55,18 @@ export function kmsPluginAt(path: string, random: Random): KmsPluginClient {
         });
         return plaintext;
       }),
+    keyId: () => ask(async (client) => (await statusOf(client)).keyId),
   };
+}
+
+/** What it says of itself, when it is well. */
+async function statusOf(
+  client: TypedClient<typeof KeyManagementServiceService>,
+): Promise<{ readonly keyId: string }> {
+  const { version, healthz, keyId } = await client.status({});
+  if (!VERSIONS.includes(version))
+    throw new SignetError('KmsUnwell', `it speaks version ${JSON.stringify(version.slice(0, 20))}, not v2`);
+  if (healthz !== 'ok')
+    throw new SignetError('KmsUnwell', `it says ${JSON.stringify(healthz.slice(0, 200))}`);
+  return { keyId };
 }

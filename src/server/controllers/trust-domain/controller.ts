@@ -1,6 +1,5 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { CertificateAuthority } from '../../../identity/ca/certificate-authority.js';
-import { otherSettings } from '../../../cluster/live-settings.js';
 import { trustDomainSettings, type TrustDomainSettings } from '../../../cluster/trust-domain.js';
 import { sleep, type Clock } from '../../../lib/clock.js';
 import { SignetError } from '../../../lib/errors.js';
@@ -14,7 +13,7 @@ import type { EventRecorder } from '../controller-events.js';
 import { oneLine } from '../one-line.js';
 import { createController, type Controller, type ReconcileOutcome } from '../controller.js';
 import { CA_REQUEST_ANNOTATION, readCaRequest, type CaRequest, type CaRequestProblem } from './request.js';
-import { idleTrustDomainStatus, trustDomainStatus, type Trouble } from './status.js';
+import { idleTrustDomainStatus, trustDomainStatus, type SealingFacts, type Trouble } from './status.js';
 
 /** The authorities of the cluster, as far as a TrustDomain tells of them and changes them. */
 export interface TrustDomainAuthorities {
@@ -22,6 +21,10 @@ export interface TrustDomainAuthorities {
   readonly ca: Watched<ManagedAuthority | undefined>;
   /** Why they are not open, or why what other replicas do cannot be taken over. */
   readonly problem: Watched<SignetError | undefined>;
+  /** How their keys are sealed; undefined while it is not known. */
+  readonly sealing: Watched<
+    { readonly refused: SignetError | undefined; readonly unsealed: SignetError | undefined } | undefined
+  >;
   /** Why nothing is signed, though they are open: the shared state has not been seen. */
   staleness(): string | undefined;
   /** Begins with new authorities in place of those that are lost. Rejects `AuthoritiesNotLost` when none are. */
@@ -95,6 +98,7 @@ export function createTrustDomainController(options: TrustDomainControllerOption
     }),
     authorities.ca.watch(followCa),
     authorities.problem.watch(all),
+    authorities.sealing.watch(all),
     options.unpublished.watch(all),
     options.settings.watch(all),
   ];
@@ -252,6 +256,7 @@ class TrustDomainWork {
         bundleSequence: authorities.ca.value?.bundle.value.sequence,
         trouble: this.#trouble(),
         pending: this.#pending(resource),
+        sealing: this.#sealing(resource),
         unpublished: unpublished.value,
         request,
         servedBy: installation,
@@ -322,31 +327,33 @@ class TrustDomainWork {
   }
 
   #pending(resource: TrustDomain): Trouble | undefined {
-    const { settings, store } = this.#options;
+    const { authorities, store } = this.#options;
     if (store.list(KIND).length > 1)
       return {
         reason: 'TrustDomainAmbiguous',
         message:
           'there is more than one TrustDomain; this one is in force, but a server that starts now waits until one is left',
       };
-    let wanted: TrustDomainSettings;
     try {
-      wanted = trustDomainSettings({ resource });
+      trustDomainSettings({ resource });
     } catch (thrown) {
       const { code, message } = SignetError.from(thrown);
       return { reason: code, message: `${message}; what was in force before stays` };
     }
-    const fields = otherSettings(wanted, settings.value);
-    if (!fields.some((field) => KEY_ENCRYPTION.has(field))) return undefined;
-    return {
-      reason: 'KeyEncryptionFixed',
-      message:
-        'spec.keyEncryption: the keys of the authorities are sealed by the key that was chosen at the installation, and no other opens them; write again what stood there: a server that starts now cannot use them',
-    };
+    const refused = authorities.sealing.value?.refused;
+    return refused && { reason: refused.code, message: refused.message };
+  }
+
+  /** Undefined while it is not known, and nothing new is to be told of it. */
+  #sealing({ spec }: TrustDomain): SealingFacts | undefined {
+    const { sealing } = this.#options.authorities;
+    if (sealing.value === undefined) {
+      const trouble = this.#trouble();
+      return trouble?.reason.startsWith('KeyEncryption') === true ? { trouble } : undefined;
+    }
+    const problem = sealing.value.refused ?? sealing.value.unsealed;
+    return problem === undefined
+      ? { previousMayGo: spec.keyEncryption?.previous !== undefined }
+      : { trouble: { reason: problem.code, message: problem.message } };
   }
 }
-
-const KEY_ENCRYPTION: ReadonlySet<keyof TrustDomainSettings> = new Set([
-  'keyEncryptionFile',
-  'keyEncryptionKms',
-]);

@@ -14,6 +14,14 @@ export interface Trouble {
   readonly message: string;
 }
 
+/** How the keys of the authorities are sealed. */
+export interface SealingFacts {
+  /** Why not all of them are sealed by the key that the resource names; undefined when they are. */
+  readonly trouble?: Trouble;
+  /** Whether the one before it is named, and needed no more. */
+  readonly previousMayGo?: boolean;
+}
+
 /** What the status of the TrustDomain in force tells of. */
 export interface TrustDomainFacts {
   readonly generation: number;
@@ -25,6 +33,8 @@ export interface TrustDomainFacts {
   readonly trouble: Trouble | undefined;
   /** Why what the resource says is not all in force. */
   readonly pending: Trouble | undefined;
+  /** Undefined while it is not known: what was told of it stays. */
+  readonly sealing: SealingFacts | undefined;
   /** Why the bundle is not wherever it should be; undefined when it is. */
   readonly unpublished: Trouble | undefined;
   readonly request: AuthorityRequestStatus | undefined;
@@ -60,6 +70,9 @@ export function idleTrustDomainStatus(
   return { ...facts.previous, conditions: [condition('Ready', trouble, { reason: '', message: '' }, facts)] };
 }
 
+const SEALED = 'KeysSealed';
+const PREVIOUS_MAY_GO = '; spec.keyEncryption.previous may be taken away';
+
 function conditionsOf(facts: TrustDomainFacts): readonly Condition[] {
   const active = facts.authorities?.filter(({ slot }) => slot === 'active').length ?? 0;
   return [
@@ -84,7 +97,16 @@ function conditionsOf(facts: TrustDomainFacts): readonly Condition[] {
       { reason: 'Published', message: 'the bundle stands wherever it is asked for' },
       facts,
     ),
+    ...sealedCondition(facts),
   ];
+}
+
+function sealedCondition(facts: TrustDomainFacts): readonly Condition[] {
+  const { sealing, previous } = facts;
+  if (sealing === undefined) return previous?.conditions?.filter(({ type }) => type === SEALED) ?? [];
+  const { trouble, previousMayGo = false } = sealing;
+  const message = `the keys of all authorities are sealed by the key-encryption key in force${previousMayGo ? PREVIOUS_MAY_GO : ''}`;
+  return [condition(SEALED, trouble, { reason: 'Sealed', message }, facts)];
 }
 
 function condition(
