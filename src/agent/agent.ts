@@ -1,5 +1,6 @@
 import type { KeyType } from '../identity/pki/keys.js';
 import type { TrustBundle } from '../identity/spiffe/bundle.js';
+import { ClockWatch } from '../lib/clock-watch.js';
 import type { Clock } from '../lib/clock.js';
 import { SignetError } from '../lib/errors.js';
 import type { Logger } from '../lib/logger.js';
@@ -140,8 +141,7 @@ export function createAgent(options: AgentOptions): Agent {
       x509.upsert(registration, views.inUse(registration));
       views.changed(registration);
     }
-    // A new connection, perhaps to another server: what was refused for good is worth asking again.
-    if (first) x509.retryRefused();
+    if (first) x509.reconnected();
     acknowledger.took('sync', update.revocations);
     logger.debug('registrations', {
       changed: changed.length,
@@ -226,6 +226,10 @@ export function createAgent(options: AgentOptions): Agent {
           signal,
         ),
         acknowledger.run(signal),
+        new ClockWatch(clock).follow(() => {
+          x509.clockSet();
+          views.allChanged();
+        }, signal),
         options.policies === undefined
           ? undefined
           : followPolicies(options.policies, api, acknowledger, following, signal),

@@ -111,6 +111,33 @@ describe('the SVID of this process', () => {
     own.close();
   });
 
+  it('is asked for within a second of the clock being set right, however long it was refused before', async () => {
+    const w = world();
+    const own = await w.open();
+    const first = own.svid.value;
+    w.gate = () => Promise.reject(new SignetError('No', 'the server is of the past'));
+    w.clock.jump(2 * HOUR);
+    await w.clock.advance(10 * 60_000);
+    expect(own.svid.value).toBeUndefined();
+    const asked = w.asked.length;
+    // By the minute, by now.
+    expect(asked).toBeLessThan(20);
+    w.clock.jump(-2 * HOUR);
+    await w.clock.advance(1_000);
+    // The one that there was is good again.
+    expect(own.svid.value).toBe(first);
+    w.clock.jump(2 * HOUR);
+    await w.clock.advance(10 * 60_000);
+    w.clock.jump(-HOUR);
+    w.gate = () => Promise.resolve();
+    await w.clock.advance(1_000);
+    await settle();
+    expect(own.svid.value).toBeDefined();
+    expect(own.svid.value).not.toBe(first);
+    own.close();
+    expect(w.clock.timers).toBe(0);
+  });
+
   it('that comes after it was closed is not shown', async () => {
     const w = world();
     const own = await w.open();

@@ -2,6 +2,7 @@ import { BACKDATE_MS } from '../identity/pki/backdate.js';
 import { type KeyType, keyPairFromPkcs8 } from '../identity/pki/keys.js';
 import { encodePem } from '../identity/pki/pem.js';
 import { Backoff } from '../lib/backoff.js';
+import { ClockWatch } from '../lib/clock-watch.js';
 import type { Clock, Timer } from '../lib/clock.js';
 import { SignetError } from '../lib/errors.js';
 import type { Logger } from '../lib/logger.js';
@@ -72,6 +73,7 @@ export async function openOwnSvid(options: OwnSvidOptions): Promise<OwnSvid> {
   let held = await request(options);
   const svid = new WatchedValue<TlsSvid | undefined>(held.svid);
   const backoff = new Backoff(RETRY, random);
+  const watch = new ClockWatch(clock);
   let timer: Timer | undefined;
   let closed = false;
   let renewing = false;
@@ -79,15 +81,22 @@ export async function openOwnSvid(options: OwnSvidOptions): Promise<OwnSvid> {
   let retryAt = Number.NEGATIVE_INFINITY;
 
   const trusted = (): boolean => isTrusted(held.chain, timeFor(held, clock));
-  const look = (): void => {
+  const look = (clockWasSet = watch.wasSet()): void => {
     timer?.cancel();
     if (closed) return;
+    // What was refused, or could not be believed, by the time as it was.
+    if (clockWasSet) {
+      backoff.reset();
+      retryAt = Number.NEGATIVE_INFINITY;
+    }
     const reason = rotationReason(held, clock, new Set(tainted.value));
-    if (reason === 'expired' && svid.value !== undefined) svid.set(undefined);
+    // One that was over by a clock which ran ahead is good again when the clock is set.
+    const shown = reason === 'expired' ? undefined : held.svid;
+    if (svid.value !== shown) svid.set(shown);
     const rest = retryAt - clock.monotonic();
     if (!renewing && rest <= 0 && (reason !== undefined || !trusted())) void renew();
     const next = lookAgainIn(Math.min(held.renewAt, held.notAfter) - timeFor(held, clock), GRANULARITY_MS);
-    timer = clock.after(rest > 0 ? Math.min(rest, LONGEST_LOOK_MS) : next, look);
+    timer = watch.after(rest > 0 ? Math.min(rest, LONGEST_LOOK_MS) : next, look);
   };
   const renew = async (): Promise<void> => {
     renewing = true;
@@ -110,7 +119,7 @@ export async function openOwnSvid(options: OwnSvidOptions): Promise<OwnSvid> {
     }
     look();
   };
-  const stops = [tainted.watch(look), options.onTrustChange(look)];
+  const stops = [tainted.watch(() => look()), options.onTrustChange(() => look())];
   look();
   return {
     svid,

@@ -57,6 +57,13 @@ export function timeFor(
   return Math.max(clock.now(), svid.signedAt + clock.monotonic() - svid.receivedMonotonic);
 }
 
+/** When {@link timeFor} reaches the end of the SVID, in monotonic milliseconds, unless the wall clock brings that earlier. */
+export function monotonicEnd(
+  svid: Pick<RotatingSvid, 'signedAt' | 'notAfter' | 'receivedMonotonic'>,
+): number {
+  return svid.receivedMonotonic + svid.notAfter - svid.signedAt;
+}
+
 /** Whether the SVID is past its end: such a one is never handed out. */
 export function isExpired(
   svid: Pick<RotatingSvid, 'signedAt' | 'notAfter' | 'receivedMonotonic'>,

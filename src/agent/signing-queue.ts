@@ -147,6 +147,14 @@ export class SigningQueue {
     this.#makeReady(id, item);
   }
 
+  /** What waits is ready at once, as if it had not been refused: what it was refused for may have changed. */
+  wakeAll(): void {
+    for (const [id, item] of this.#items) {
+      item.attempts = 0;
+      if (item.state === 'waiting') this.#makeReady(id, item);
+    }
+  }
+
   /** When something may become ready, in monotonic milliseconds; undefined when nothing waits. */
   get nextReadyAt(): number | undefined {
     for (;;) {

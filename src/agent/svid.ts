@@ -1,3 +1,4 @@
+import type { Registration } from '../identity/registration/registration.js';
 import type { SignedX509 } from '../rpc/node-api.js';
 import { BACKDATE_MS } from '../identity/pki/backdate.js';
 import { concatBytes } from '../identity/pki/bytes.js';
@@ -132,4 +133,13 @@ export function packSvid(
     leafLength: leaf.length,
     intermediates: context.sharing.concat(intermediates),
   };
+}
+
+/** Whether an SVID for one says the same names as one for the other. */
+export function sameNames(one: Registration, other: Registration): boolean {
+  return (
+    one.spiffeId.uri === other.spiffeId.uri &&
+    one.dnsNames.length === other.dnsNames.length &&
+    one.dnsNames.every((name, index) => name === other.dnsNames[index])
+  );
 }

@@ -1,5 +1,6 @@
 import { Backoff, type BackoffOptions } from '../lib/backoff.js';
-import { type Clock, sleep } from '../lib/clock.js';
+import { ClockWatch } from '../lib/clock-watch.js';
+import type { Clock } from '../lib/clock.js';
 import { SignetError } from '../lib/errors.js';
 import type { Logger } from '../lib/logger.js';
 import type { Random } from '../lib/random.js';
@@ -23,7 +24,8 @@ export interface FollowOptions {
   readonly backoff: BackoffOptions;
 }
 
-/** Follows a stream until `signal` is aborted: opens it again, with back-off, whenever it breaks or ends. */
+/** Follows a stream until `signal` is aborted: opens it again, with back-off, whenever it breaks or ends; at once when
+ * the clock was set. */
 export async function follow<T>(
   options: FollowOptions,
   stream: Followed<T>,
@@ -31,6 +33,7 @@ export async function follow<T>(
 ): Promise<void> {
   const { clock, logger } = options;
   const backoff = new Backoff(options.backoff, options.random);
+  const watch = new ClockWatch(clock);
   while (!signal.aborted) {
     const error = await followOnce(stream, signal, () => backoff.reset());
     if (signal.aborted) return;
@@ -45,7 +48,8 @@ export async function follow<T>(
       retryInMs: Math.round(delay),
     });
     try {
-      await sleep(clock, delay, signal);
+      // The server may be one to believe by the time as it is now.
+      if (await watch.sleep(delay, signal)) backoff.reset();
     } catch {
       return;
     }

@@ -205,8 +205,41 @@ describe('back-off', () => {
     await pass(HOUR);
     expect(api.x509Batches).toHaveLength(1);
     api.refusals.clear();
-    keeper.retryRefused();
+    keeper.reconnected();
     await until(() => keeper.stats().svids === 1);
+  });
+});
+
+describe('a keeper that waits', () => {
+  it('goes on at once when a server is there again', async () => {
+    const keeper = keep();
+    api.unreachable = new Error('no route');
+    add(keeper, ...many(3));
+    await pass(HOUR);
+    api.unreachable = undefined;
+    keeper.reconnected();
+    await until(() => keeper.stats().svids === 3);
+  });
+
+  it.each([
+    ['ahead, for which SVIDs are expired when they come', HOUR],
+    ['behind, where the server cannot be believed', -HOUR],
+  ])('goes on at once when a clock is set that was %s', async (_, ahead) => {
+    const keeper = keep();
+    if (ahead < 0) api.unreachable = new Error('the peer is of the future');
+    // The server's own clock is right.
+    else
+      for (const { id } of many(3))
+        api.refusals.set(id, { ok: false, code: 'SvidExpired', message: 'expired', retryable: true });
+    clock.jump(ahead);
+    add(keeper, ...many(3));
+    await pass(HOUR);
+    api.unreachable = undefined;
+    api.refusals.clear();
+    clock.jump(-ahead);
+    keeper.clockSet();
+    await until(() => keeper.stats().svids === 3);
+    expect(keeper.stats()).toMatchObject({ failing: 0, queued: 0 });
   });
 });
 

@@ -13,7 +13,7 @@ import type { MadeKey } from './key-maker.js';
 import type { AgentLimits } from './limits.js';
 import { isExpired, lookAgainIn, rotationReason, timeFor, type RotationReason } from './rotation.js';
 import { Priority, SigningQueue } from './signing-queue.js';
-import { ByteSharing, type CachedSvid, packSvid, svidProblem } from './svid.js';
+import { ByteSharing, type CachedSvid, packSvid, sameNames, svidProblem } from './svid.js';
 import { signX509Batch, x509BatchSize, type X509Answer } from './x509-batch.js';
 
 /** Why a registration has no fresh SVID, as told to its caller. */
@@ -134,11 +134,20 @@ export class X509Keeper {
     this.#queue.remove(id);
   }
 
-  /** Registrations whose refusal was final are asked for once more: the server may know better now. */
-  retryRefused(): void {
+  /** A server is there: what waited for one goes on, and what was refused for good is asked once more: this one may know better. */
+  reconnected(): void {
+    this.#unreachable.reset();
+    this.#pausedUntil = 0;
     for (const [id, entry] of this.#entries)
       if (entry.failure?.retryable === false) this.#queue.add(id, Priority.Warmup, true);
     this.#schedule();
+  }
+
+  /** The wall clock was set: SVIDs are judged anew, and what was no good by the time as it was is asked for again. */
+  clockSet(): void {
+    this.#queue.wakeAll();
+    this.reconnected();
+    this.#look();
   }
 
   /** A caller waits for these. */
@@ -389,13 +398,4 @@ export class X509Keeper {
     this.#lookAt = at;
     this.#lookTimer = clock.after(at - clock.monotonic(), () => this.#look());
   }
-}
-
-/** Whether an SVID for one says the same names as one for the other. */
-function sameNames(one: Registration, other: Registration): boolean {
-  return (
-    one.spiffeId.uri === other.spiffeId.uri &&
-    one.dnsNames.length === other.dnsNames.length &&
-    one.dnsNames.every((name, index) => name === other.dnsNames[index])
-  );
 }

@@ -53,7 +53,7 @@ async function untilRenewed(serials: number): Promise<void> {
   }
 }
 
-const files = open({});
+let files = open({});
 await until(() => files.state.value.kind === 'current');
 const before = read('tls.crt') + read('tls.key');
 fill();
@@ -69,6 +69,22 @@ empty();
 await clock.advance(60_000);
 await until(() => files.state.value.kind === 'current');
 say('new set', read('tls.crt') + read('tls.key') !== before);
+
+// By the wall clock it has an hour more to live.
+await files.close();
+files = open({ jwtAudiences: 'vault' });
+await until(() => files.state.value.kind === 'current' && existsSync(join(directory, 'jwt/vault')));
+// The set before is gone then, and makes no room.
+await clock.advance(11_000);
+fill();
+const token = existsSync(join(directory, 'jwt/vault'));
+clock.jump(-3_600_000);
+await clock.advance(360_000);
+await settle();
+say('token before and after its life', [token, existsSync(join(directory, 'jwt/vault'))]);
+empty();
+await clock.advance(60_000);
+await until(() => files.state.value.kind === 'current');
 
 fill();
 api.remove('order/id');

@@ -7,7 +7,7 @@ const [, , path = '', from = '0'] = argv;
 const directory = new SetDirectory(path, undefined, systemClock);
 for (let generation = Number(from); ; generation++) {
   const content = Buffer.from(`${generation}`.repeat(2_000));
-  const file = { version: `${generation}`, expiresAt: Infinity, mode: 0o400, content };
+  const file = { version: `${generation}`, expiresAt: Infinity, endsAt: Infinity, mode: 0o400, content };
   directory.publish([
     { ...file, path: 'tls.crt' },
     { ...file, path: 'tls.key' },

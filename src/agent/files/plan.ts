@@ -5,6 +5,7 @@ import type { HandedBundle } from '../bundles.js';
 import { fileNameOf } from '../csi/file-name.js';
 import { APPLICATION_SOCKET, fileMode, JWT_DIRECTORY, type VolumeSettings } from '../csi/settings.js';
 import type { CachedJwt } from '../jwt-keeper.js';
+import { monotonicEnd } from '../rotation.js';
 import { chainOf, keyOf } from '../svid.js';
 import type { Identity } from '../views.js';
 import type { Encoders, StoreForm } from './encoders.js';
@@ -14,6 +15,9 @@ import type { LiveFile } from './set-directory.js';
 export const BUNDLES_DIRECTORY = 'bundles';
 /** The entry of a keystore: Java programs ask for it by this name. */
 export const KEY_ALIAS = 'svid';
+
+/** Of files that are good for as long as nothing else takes their place. */
+const ENDLESS = { expiresAt: Infinity, endsAt: Infinity };
 
 /** What the files of one identity are made of. */
 export interface IdentityContent {
@@ -55,7 +59,7 @@ export function planIdentity(content: IdentityContent, context: PlanContext): re
   const add = (
     name: string,
     secret: boolean,
-    file: Pick<PlannedFile, 'version' | 'make' | 'expiresAt'>,
+    file: Pick<PlannedFile, 'version' | 'make' | 'expiresAt' | 'endsAt'>,
   ): void => {
     const path = content.directory === '' ? name : `${content.directory}/${name}`;
     files.push({ path, mode: fileMode(settings, group, secret), ...file });
@@ -76,6 +80,7 @@ export function planIdentity(content: IdentityContent, context: PlanContext): re
       // The signature says which token it is, and nobody is told by part of it.
       version: jwt.token.slice(-32),
       expiresAt: jwt.expiresAt,
+      endsAt: monotonicEnd({ ...jwt, signedAt: jwt.issuedAt, notAfter: jwt.expiresAt }),
       make: () => text(jwt.token),
     });
   return files;
@@ -84,7 +89,7 @@ export function planIdentity(content: IdentityContent, context: PlanContext): re
 type AddFile = (
   name: string,
   secret: boolean,
-  file: Pick<PlannedFile, 'version' | 'make' | 'expiresAt'>,
+  file: Pick<PlannedFile, 'version' | 'make' | 'expiresAt' | 'endsAt'>,
 ) => void;
 
 function planPem(
@@ -99,7 +104,7 @@ function planPem(
   // The own trust domain alone: a program that reads a list of authorities would take any of them for any name.
   add(names.ca, false, {
     version: written.authoritiesVersion,
-    expiresAt: Infinity,
+    ...ENDLESS,
     make: () => bundle.pem,
   });
   add(names.bundle, false, ofDocument(bundle, encoders));
@@ -132,7 +137,7 @@ function planStores(
   });
   add(form === 'jks' ? names.jksTruststore : names.pkcs12Truststore, false, {
     version: encoders.bundle(bundle).authoritiesVersion,
-    expiresAt: Infinity,
+    ...ENDLESS,
     make: () => encoders.truststore(form, bundle, keystorePassword, receivedAt),
   });
 }
@@ -143,15 +148,19 @@ function bundleFile(trustDomain: string): string {
 }
 
 function ofSvid({ svid }: Identity): LiveFile {
-  return { version: `${svid.authorityId}-${svid.serial}`, expiresAt: svid.notAfter };
+  return {
+    version: `${svid.authorityId}-${svid.serial}`,
+    expiresAt: svid.notAfter,
+    endsAt: monotonicEnd(svid),
+  };
 }
 
 function ofDocument(
   handed: HandedBundle,
   encoders: Encoders,
-): Pick<PlannedFile, 'version' | 'make' | 'expiresAt'> {
+): Pick<PlannedFile, 'version' | 'make' | 'expiresAt' | 'endsAt'> {
   const { document, documentVersion } = encoders.bundle(handed);
-  return { version: documentVersion, expiresAt: Infinity, make: () => document };
+  return { version: documentVersion, ...ENDLESS, make: () => document };
 }
 
 function chainPem({ svid }: Identity): string {

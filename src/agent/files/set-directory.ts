@@ -27,6 +27,8 @@ export interface LiveFile {
   readonly version: string;
   /** When the content must not be there any more, in milliseconds since the epoch; Infinity for never. */
   readonly expiresAt: number;
+  /** The same in monotonic milliseconds, which hold however the wall clock is set; Infinity for never, or when not known. */
+  readonly endsAt: number;
 }
 
 /** A file of the next set. */
@@ -118,7 +120,9 @@ export class SetDirectory {
       throw error;
     }
     this.#name = name;
-    this.#live = new Map(files.map(({ path, version, expiresAt }) => [path, { version, expiresAt }]));
+    this.#live = new Map(
+      files.map(({ path, version, expiresAt, endsAt }) => [path, { version, expiresAt, endsAt }]),
+    );
     if (before !== undefined) this.#previous = { name: before, timer: this.#dropLater() };
     this.#removeLinks();
     this.#sweep();
@@ -282,11 +286,15 @@ function readExpiry(set: string): ReadonlyMap<string, LiveFile> {
     return new Map(
       (entries as [unknown, unknown][]).map(([path, expiresAt]) => [
         String(path),
-        { version: FOREIGN_VERSION, expiresAt: expiresAt === null ? Infinity : Number(expiresAt) || 0 },
+        {
+          version: FOREIGN_VERSION,
+          expiresAt: expiresAt === null ? Infinity : Number(expiresAt) || 0,
+          endsAt: Infinity,
+        },
       ]),
     );
   } catch {
-    return new Map([['', { version: FOREIGN_VERSION, expiresAt: 0 }]]);
+    return new Map([['', { version: FOREIGN_VERSION, expiresAt: 0, endsAt: Infinity }]]);
   }
 }
 

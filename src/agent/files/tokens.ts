@@ -1,5 +1,6 @@
 import type { Registration } from '../../identity/registration/registration.js';
 import { Backoff } from '../../lib/backoff.js';
+import { ClockWatch } from '../../lib/clock-watch.js';
 import type { Clock } from '../../lib/clock.js';
 import type { Random } from '../../lib/random.js';
 import type { SignRefusal } from '../../rpc/node-api.js';
@@ -47,14 +48,17 @@ interface Kept {
 export class Tokens {
   readonly #options: TokensOptions;
   readonly #kept = new Map<string, Kept>();
+  readonly #watch: ClockWatch;
 
   constructor(options: TokensOptions) {
     this.#options = options;
+    this.#watch = new ClockWatch(options.clock);
   }
 
   /** What there is, and whatever is missing or due is asked for. */
   look(registration: Registration): TokenLook {
     const { clock } = this.#options;
+    if (this.#watch.wasSet()) this.#askAgain();
     const tokens = new Map<string, CachedJwt>();
     const missing = [];
     let lookInMs = Infinity;
@@ -76,6 +80,14 @@ export class Tokens {
       if (kept.retryAt > clock.monotonic()) lookInMs = Math.min(lookInMs, kept.retryAt - clock.monotonic());
     }
     return { tokens, missing, lookInMs: Math.max(0, lookInMs) };
+  }
+
+  /** What was refused, or no good by the time as it was, is asked for without waiting any longer. */
+  #askAgain(): void {
+    for (const kept of this.#kept.values()) {
+      kept.backoff.reset();
+      kept.retryAt = 0;
+    }
   }
 
   /** Forgets the tokens of all other registrations. */

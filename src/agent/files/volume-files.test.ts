@@ -438,6 +438,33 @@ describe('tokens', () => {
     await until(() => here('jwt/vault'));
   });
 
+  it('serve no longer than they live by a clock that was set back', async () => {
+    api.upsert(podRegistration('order'));
+    await open({ files: 'pem', jwtAudiences: 'vault' }).written;
+    api.unreachable = new Error('no route');
+    clock.jump(-HOUR);
+    await pass(299_000);
+    expect(here('jwt/vault')).toBe(true);
+    await pass(2_000);
+    expect(here('jwt/vault')).toBe(false);
+    expectPair();
+  });
+
+  it('come within a second of the clock being set that was ahead of them', async () => {
+    api.upsert(podRegistration('order'));
+    await open({ files: 'pem', jwtAudiences: 'vault' }).written;
+    // As the server's clock is right.
+    const expired = { ok: false, code: 'SvidExpired', message: 'expired already', retryable: true } as const;
+    api.refusals.set('order/id', expired);
+    clock.jump(30 * 60_000);
+    await pass(10 * 60_000);
+    expect(here('jwt/vault')).toBe(false);
+    api.refusals.clear();
+    clock.jump(-30 * 60_000);
+    await pass(1_000);
+    await until(() => here('jwt/vault'));
+  });
+
   it('go when their key is tainted', async () => {
     api.upsert(podRegistration('order'));
     await open({ files: 'pem', jwtAudiences: 'vault' }).written;

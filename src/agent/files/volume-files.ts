@@ -161,7 +161,8 @@ export class FollowedVolume implements VolumeFiles {
     }
     if (this.#first.late) this.#first.fail(this.#unwritten(lack));
     waits.push(this.#retryAt > clock.monotonic() ? this.#retryAt - clock.monotonic() : Infinity);
-    for (const { expiresAt } of this.#directory.live.values()) waits.push(expiresAt - clock.now());
+    for (const { expiresAt, endsAt } of this.#directory.live.values())
+      waits.push(expiresAt - clock.now(), endsAt - clock.monotonic());
     return Math.max(0, Math.min(...waits));
   }
 
@@ -220,8 +221,9 @@ export class FollowedVolume implements VolumeFiles {
 
   /** Removes at once what has expired, and what the pod has not any more. */
   #withdraw({ chosen }: Selection): void {
-    const now = this.#parts.clock.now();
-    this.#remove('have expired', (_path, file) => file.expiresAt <= now);
+    const { clock } = this.#parts;
+    const [now, monotonic] = [clock.now(), clock.monotonic()];
+    this.#remove('have expired', (_path, { expiresAt, endsAt }) => expiresAt <= now || endsAt <= monotonic);
     const needsSvid = this.#request.settings.files.length > 0;
     for (const [directory, id] of this.#published) {
       const here = chosen.some(

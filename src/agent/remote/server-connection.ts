@@ -4,7 +4,8 @@ import { formatBundleDocument, parseBundleDocument } from '../../identity/spiffe
 import type { TrustBundle } from '../../identity/spiffe/bundle.js';
 import type { SpiffeId } from '../../identity/spiffe/id.js';
 import type { KeyType } from '../../identity/pki/keys.js';
-import { sleep, type Clock, type Timer } from '../../lib/clock.js';
+import { ClockWatch } from '../../lib/clock-watch.js';
+import type { Clock, Timer } from '../../lib/clock.js';
 import { SignetError } from '../../lib/errors.js';
 import type { Logger } from '../../lib/logger.js';
 import type { Random } from '../../lib/random.js';
@@ -219,6 +220,7 @@ async function retrying<T>(
   signal: AbortSignal,
 ): Promise<T> {
   const backoff = new Backoff(RETRY, random);
+  const watch = new ClockWatch(clock);
   let told = '';
   for (;;) {
     try {
@@ -229,6 +231,6 @@ async function retrying<T>(
       if (message !== told) logger.warn(`${what}; it is tried again`, { code, reason: message });
       told = message;
     }
-    await sleep(clock, backoff.next(), signal);
+    if (await watch.sleep(backoff.next(), signal)) backoff.reset();
   }
 }
