@@ -162,6 +162,7 @@ export function composeNodeService(parts: NodeServiceParts): NodeService {
       held: (nodeName, svids) => controller.svids.held(nodeName, svids),
       acknowledged: (nodeName, mark) => progress.acknowledge(nodeName, mark),
       attest: counted.attest(attest),
+      attestAgain: (token) => attest(token, true),
       nodeApi,
     }),
   );

@@ -182,7 +182,8 @@ async function newReplica(
   });
   const server = createRpcServer({ logger: log, clock, standardServices: false });
   const handlers = nodeServiceHandlers({
-    ...{ ca, clock, logger: log, agentTtlSeconds: () => 3600, attest, stopping: stopping.signal },
+    ...{ ca, clock, logger: log, agentTtlSeconds: () => 3600, stopping: stopping.signal },
+    ...{ attest, attestAgain: (token) => attest(token, true) },
     hasAgent: (nodeName) => agentPods.on(nodeName),
     held: (nodeName, svids) => controller.svids.held(nodeName, svids),
     nodeApi: (nodeName) =>

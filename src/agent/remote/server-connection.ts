@@ -111,9 +111,13 @@ export async function connectToServer(
     return { chain, notBefore, notAfter, authorityId: authorityKeyId ?? '' };
   };
   let failed = 0;
-  const attest = async (key: MadeKey): Promise<SignedOwnSvid> => {
+  const readToken = async (): Promise<string> => {
     const token = (await options.readToken()).trim();
     if (token === '') throw new SignetError('TokenMissing', 'the file of the service-account token is empty');
+    return token;
+  };
+  const attest = async (key: MadeKey): Promise<SignedOwnSvid> => {
+    const token = await readToken();
     await refreshTrust(failed >= ATTEMPTS_WITH_OWN_TRUST);
     const stranger = connect(false);
     try {
@@ -140,14 +144,14 @@ export async function connectToServer(
     if (whateverItIs || bundle.sequence > trust.value.sequence) trust.set(bundle);
   };
   /**
-   * By the SVID that it has, else by its token again: a node that slept too long wakes up as nobody, and no server takes an SVID
-   * of authorities that are lost.
+   * By the SVID that it has and its token, else by its token alone: a node that slept too long wakes up as nobody, and no server
+   * takes an SVID of authorities that are lost.
    */
   const request = async (key: MadeKey): Promise<SignedOwnSvid> => {
     if (svid.value === undefined || !isTrustedBy(trust.value, chain, clock.now())) return attest(key);
     try {
-      const csr = Buffer.from(key.csr);
-      return take(await rpc.client(nodeService).renew({ csr }, { deadlineMs: CALL_DEADLINE_MS }), key);
+      const asked = { csr: Buffer.from(key.csr), token: await readToken() };
+      return take(await rpc.client(nodeService).renew(asked, { deadlineMs: CALL_DEADLINE_MS }), key);
     } catch (thrown) {
       logger.info('the agent could not renew its SVID by the one it has; it proves itself anew', {
         reason: SignetError.from(thrown).message,

@@ -64,10 +64,15 @@ const USES = 10;
 const USES_WITHIN_MS = 10 * 60_000;
 const MOST_TOKENS = 20_000;
 
-/** Makes what turns a token into an agent. It rejects with AttestationError. */
-export function createAttestation(options: AttestationOptions): (token: string) => Promise<AttestedAgent> {
+/**
+ * Turns a token into an agent. Rejects with AttestationError. Of an agent that renews its SVID, which it shows, the same token
+ * may come as often as it does.
+ */
+export type Attestation = (token: string, renewing?: boolean) => Promise<AttestedAgent>;
+
+export function createAttestation(options: AttestationOptions): Attestation {
   const uses = new TokenUses(options.clock);
-  return async (token) => {
+  return async (token, renewing = false) => {
     if (token === '' || token.length > LONGEST_TOKEN)
       throw new AttestationError(
         'TokenRefused',
@@ -79,7 +84,8 @@ export function createAttestation(options: AttestationOptions): (token: string) 
       throw new AttestationError('ReviewUnavailable', `the token cannot be reviewed: ${reason}`);
     });
     requireAgent(review, token, options);
-    uses.count(claim(review, 'credential-id'));
+    const credential = claim(review, 'credential-id');
+    if (!renewing) uses.count(credential);
     return nodeOf(review, options);
   };
 }

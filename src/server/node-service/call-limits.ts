@@ -8,6 +8,9 @@ export interface AgentCallLimits {
   readonly signing: number;
   /** Streams of each kind: a new connection's opens before the old one's ends. */
   readonly streams: number;
+  /** Renewals of its own SVID per second, and how many at once: each has a token reviewed. */
+  readonly renewalsPerSecond: number;
+  readonly renewalBurst: number;
   /** SVIDs per second, and how many at once: 500 pods that start together, with some IDs each. */
   readonly svidsPerSecond: number;
   readonly svidBurst: number;
@@ -22,6 +25,8 @@ export interface AgentCallLimits {
 export const defaultAgentCallLimits: AgentCallLimits = {
   signing: 4,
   streams: 4,
+  renewalsPerSecond: 1,
+  renewalBurst: 20,
   svidsPerSecond: 1_000,
   svidBurst: 20_000,
   explanationsPerSecond: 50,
@@ -36,6 +41,7 @@ const MOST_AGENTS = 20_000;
 interface Use {
   signing: number;
   readonly streams: Map<string, number>;
+  readonly renewals: TokenBucket;
   readonly svids: TokenBucket;
   readonly explanations: TokenBucket;
   readonly acknowledgements: TokenBucket;
@@ -90,6 +96,18 @@ export class CallLimits {
   }
 
   /**
+   * Counts a renewal of the agent's own SVID.
+   *
+   * @throws StatusError `ResourceExhausted`
+   */
+  renewing(nodeName: string): void {
+    if (!this.#of(nodeName).renewals.take())
+      exhausted(
+        `agent of ${nodeName} renews its SVID more than ${this.#limits.renewalsPerSecond} times per second`,
+      );
+  }
+
+  /**
    * Counts an explanation.
    *
    * @throws StatusError `ResourceExhausted`
@@ -122,6 +140,7 @@ export class CallLimits {
     const use: Use = {
       signing: 0,
       streams: new Map(),
+      renewals: new TokenBucket(this.#clock, this.#limits.renewalsPerSecond, this.#limits.renewalBurst),
       svids: new TokenBucket(this.#clock, svidsPerSecond, svidBurst),
       explanations: new TokenBucket(this.#clock, explanationsPerSecond, explanationBurst),
       acknowledgements: new TokenBucket(this.#clock, acknowledgementsPerSecond, acknowledgementBurst),
@@ -132,8 +151,8 @@ export class CallLimits {
 
   #forgetIdle(): void {
     // A bucket that is not full yet is kept: to be forgotten would fill it.
-    for (const [nodeName, { signing, streams, svids }] of this.#uses)
-      if (signing === 0 && streams.size === 0 && svids.full) this.#uses.delete(nodeName);
+    for (const [nodeName, { signing, streams, renewals, svids }] of this.#uses)
+      if (signing === 0 && streams.size === 0 && renewals.full && svids.full) this.#uses.delete(nodeName);
   }
 }
 

@@ -152,7 +152,7 @@ describe('who is not an agent', () => {
     const svid = path === undefined ? undefined : await svidOf(path);
     const client = dial(svid).client(nodeService);
     const calls: (() => Promise<unknown>)[] = [
-      async () => client.renew({ csr: await csr() }),
+      async () => client.renew({ csr: await csr(), token: w.agentPod('n1') }),
       () => firstOf(client.sync({ held: [] })),
       () => firstOf(client.watchBundles({})),
       async () => client.signX509({ requests: [{ registrationId: 'x', csr: await csr() }] }),
@@ -282,20 +282,54 @@ describe('an agent', () => {
 
   it('is renewed while its pod is on the node, and not once it is gone', async () => {
     const agent = await agentOf('node-1');
-    const renewed = await agent.renew({ csr: await csr() });
+    const token = w.agentPod('node-1');
+    const renewed = await agent.renew({ csr: await csr(), token });
     expect(renewed.spiffeId).toBe('spiffe://example.org/signet/agent/node-1');
     const [pod] = w.store.list('Pod');
     if (pod !== undefined) w.store.put({ ...pod, ...{ status: { phase: 'Failed' } } });
-    await expect(agent.renew({ csr: await csr() })).rejects.toMatchObject({ status: 'PermissionDenied' });
+    const isRefused = async (): Promise<void> =>
+      expect(agent.renew({ csr: await csr(), token })).rejects.toMatchObject({ status: 'PermissionDenied' });
+    await isRefused();
     w.agentPod('node-1');
-    await agent.renew({ csr: await csr() });
+    await agent.renew({ csr: await csr(), token });
     w.store.remove(...w.store.list('Pod'));
     // A pod of the same name that is no agent's.
     w.store.put(
       aPodObject('agent-node-1', { serviceAccountName: 'default' }, { namespace: AGENTS.namespace }),
     );
     w.store.put(aPodObject('agent-node-1', { serviceAccountName: AGENTS.name }, { namespace: 'shop' }));
-    await expect(agent.renew({ csr: await csr() })).rejects.toMatchObject({ status: 'PermissionDenied' });
+    await isRefused();
+  });
+
+  it('is not renewed by its SVID alone, which somebody may have stolen, nor with a token of another node or pod', async () => {
+    const agent = await agentOf('node-1');
+    const other = w.agentPod('node-2');
+    const renewed = async (token: string): Promise<unknown> => agent.renew({ csr: await csr(), token });
+    const refused = (why: string): unknown =>
+      expect.objectContaining({ status: 'PermissionDenied', message: expect.stringContaining(why) });
+    for (const [token, why] of [
+      ['', 'the token has 0 bytes'],
+      ['header.guess.signature', 'does not accept the token'],
+      [other, 'is of the agent of node node-2'],
+    ] as const)
+      await expect(renewed(token)).rejects.toEqual(refused(why));
+    // Of the pod that was there before the one that is now.
+    const token = w.agentPod('node-1');
+    const [pod] = w.store.list('Pod').filter(({ metadata }) => metadata.name === 'agent-node-1');
+    if (pod !== undefined) w.store.put({ ...pod, metadata: { ...pod.metadata, uid: 'another' } });
+    await expect(renewed(token)).rejects.toEqual(refused('is not there'));
+    expect(w.log.all.join('\n')).not.toContain('token-of');
+  });
+
+  it('is renewed with one token as often as need be, but not without end', async () => {
+    const agent = await agentOf('node-1');
+    const token = w.agentPod('node-1');
+    for (let at = 0; at < 20; at += 1) await agent.renew({ csr: await csr(), token });
+    await expect(agent.renew({ csr: await csr(), token })).rejects.toMatchObject({
+      status: 'ResourceExhausted',
+    });
+    await w.clock.advance(1_000);
+    await agent.renew({ csr: await csr(), token });
   });
 
   it('is told why a pod of its own node has nothing, and nothing of others', async () => {
@@ -391,7 +425,7 @@ describe('an agent whose SPIFFE ID is revoked', () => {
     revoked.add('spiffe://example.org/signet/agent/n1');
     const refusal = { status: 'PermissionDenied', message: expect.stringContaining('Revocation n1: stolen') };
     await expect(agent.signX509({ requests: [] })).rejects.toMatchObject(refusal);
-    await expect(agent.renew({ csr: await csr() })).rejects.toMatchObject(refusal);
+    await expect(agent.renew({ csr: await csr(), token })).rejects.toMatchObject(refusal);
     await expect(
       dial()
         .client(nodeService)

@@ -44,6 +44,8 @@ export interface NodeServiceOptions {
   readonly ca: Pick<CertificateAuthority, 'signX509' | 'bundle' | 'trustDomain'>;
   /** Rejects with AttestationError. */
   readonly attest: (token: string) => Promise<AttestedAgent>;
+  /** The same of an agent that shows the SVID which it is to have renewed. */
+  readonly attestAgain: (token: string) => Promise<AttestedAgent>;
   /** Whether an agent's pod is on this node now: an agent without one is renewed no more. */
   readonly hasAgent: (nodeName: string) => boolean;
   /** Why an agent is not trusted any more, by its SPIFFE ID; nobody is distrusted unless said. */
@@ -159,16 +161,27 @@ export function nodeServiceHandlers(options: NodeServiceOptions): NodeServiceHan
       }
     },
 
-    async renew({ csr }, context) {
+    async renew({ csr, token }, context) {
       const nodeName = nodeOf(context);
+      limits.renewing(nodeName);
       if (!options.hasAgent(nodeName)) {
         throw new StatusError('PermissionDenied', `no pod of the agent is on node ${nodeName} (any more)`, {
           code: 'AgentGone',
         });
       }
-      return issue(nodeName, csr).catch((thrown: unknown) => {
+      try {
+        parsedCsr(csr);
+        // Or else an SVID that was stolen once could be renewed for as long as the node has an agent.
+        const proved = await attestations.run(`agent of ${nodeName}`, () => options.attestAgain(token));
+        if (proved.nodeName !== nodeName)
+          throw new AttestationError(
+            'NodeUnproven',
+            `the token is of the agent of node ${proved.nodeName}, and the SVID of that of node ${nodeName}`,
+          );
+        return await issue(nodeName, csr);
+      } catch (thrown) {
         throw statusOf(thrown);
-      });
+      }
     },
 
     async sync({ held, knowsContainers }, context, sink) {

@@ -39,6 +39,8 @@ export interface AttestAgentRequest {
 
 export interface RenewRequest {
   csr: Buffer;
+  /** As in AttestAgentRequest, and of the node that the SVID is of. */
+  token: string;
 }
 
 export interface AgentSvid {
@@ -340,13 +342,16 @@ export const AttestAgentRequest: MessageFns<AttestAgentRequest> = {
 };
 
 function createBaseRenewRequest(): RenewRequest {
-  return { csr: Buffer.alloc(0) };
+  return { csr: Buffer.alloc(0), token: "" };
 }
 
 export const RenewRequest: MessageFns<RenewRequest> = {
   encode(message: RenewRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.csr.length !== 0) {
       writer.uint32(10).bytes(message.csr);
+    }
+    if (message.token !== "") {
+      writer.uint32(18).string(message.token);
     }
     return writer;
   },
@@ -370,6 +375,14 @@ export const RenewRequest: MessageFns<RenewRequest> = {
             }
 
             message.csr = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.token = reader.string();
             continue;
           }
         }
@@ -2689,7 +2702,10 @@ export const NodeService = {
     responseSerialize: (value: AgentSvid): Buffer => Buffer.from(AgentSvid.encode(value).finish()),
     responseDeserialize: (value: Buffer): AgentSvid => AgentSvid.decode(value),
   },
-  /** The agent's next SVID. The SVID it has is shown by the connection. */
+  /**
+   * The agent's next SVID. The SVID it has is shown by the connection, and is not enough: whoever has stolen it has no token, or
+   * none once the pod is gone.
+   */
   renew: {
     path: "/signet.node.v1.Node/Renew" as const,
     requestStream: false as const,
@@ -2772,7 +2788,10 @@ export const NodeService = {
 export interface NodeServer extends UntypedServiceImplementation {
   /** The agent's first SVID, for its service-account token. The only method for clients without a certificate. */
   attestAgent: handleUnaryCall<AttestAgentRequest, AgentSvid>;
-  /** The agent's next SVID. The SVID it has is shown by the connection. */
+  /**
+   * The agent's next SVID. The SVID it has is shown by the connection, and is not enough: whoever has stolen it has no token, or
+   * none once the pod is gone.
+   */
   renew: handleUnaryCall<RenewRequest, AgentSvid>;
   /** The registrations of the node: first what differs from what the agent holds, then each change. */
   sync: handleServerStreamingCall<SyncRequest, SyncUpdate>;
@@ -2805,7 +2824,10 @@ export interface NodeClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: AgentSvid) => void,
   ): ClientUnaryCall;
-  /** The agent's next SVID. The SVID it has is shown by the connection. */
+  /**
+   * The agent's next SVID. The SVID it has is shown by the connection, and is not enough: whoever has stolen it has no token, or
+   * none once the pod is gone.
+   */
   renew(request: RenewRequest, callback: (error: ServiceError | null, response: AgentSvid) => void): ClientUnaryCall;
   renew(
     request: RenewRequest,
