@@ -1,7 +1,4 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { startControlPlane, type ControlPlane } from '../rig/control-plane.js';
 import * as rig from '../rig/rig.js';
 import { CHART, runHelm, SECOND, USUAL, valueSets, type Release } from '../support/chart.js';
@@ -15,23 +12,18 @@ const KINDS =
 /** Its agents are elsewhere than those of the second: without a controller manager no namespace ever ends. */
 const THIRD: Release = { name: 'third', namespace: 'signet-three' };
 const NAMED = ['--set', 'trustDomain=example.org'];
-/** The helper that gives another release names of its own; without these lines it is as it was in charts of before. */
-const SUFFIX = /\{\{- if or \(ne \.Name "signet"\)[^]*?\{\{- end -\}\}\n/;
 
 (rig.isSkipped('kubernetes') ? describe.skip : describe)('a second release of the chart in a cluster', () => {
   let plane: ControlPlane;
-  let folder = '';
   let second: readonly string[] = [];
 
   beforeAll(async () => {
-    folder = await mkdtemp(join(tmpdir(), 'chart-'));
     second = ['--values', (await valueSets()).get('second') ?? ''];
     plane = await startControlPlane();
     await helm('install', USUAL, CHART, '--create-namespace', ...NAMED);
   }, rig.rigTimeout);
   afterAll(async () => {
     await plane?.close();
-    await rm(folder, { recursive: true, force: true });
   });
 
   const helm = async (
@@ -139,30 +131,5 @@ const SUFFIX = /\{\{- if or \(ne \.Name "signet"\)[^]*?\{\{- end -\}\}\n/;
       ]),
     );
     await serves(THIRD);
-  }, 120_000);
-
-  it('of a chart that had the plain names takes on names of its own in an upgrade', async () => {
-    const former = join(folder, 'signet');
-    await cp(CHART, former, { recursive: true });
-    const helpers = join(former, 'templates/_helpers.tpl');
-    const text = await readFile(helpers, 'utf8');
-    expect(text).toMatch(SUFFIX);
-    await writeFile(helpers, text.replace(SUFFIX, ''));
-
-    await helm('upgrade', THIRD, former, '--reuse-values');
-    expect(Object.keys(await ownedBy(THIRD))).toContain('ClusterRoleBinding signet-server');
-    await serves(THIRD);
-    await helm('upgrade', THIRD, CHART, '--reuse-values');
-    await serves(THIRD);
-    const after = Object.keys(await ownedBy(THIRD));
-    expect(after).toContain('ClusterRoleBinding signet-server.signet-three.third');
-    expect(after).toContain('ValidatingAdmissionPolicyBinding signet-own-pods.signet-three.third');
-    expect(after).toContain('CSIDriver csi.signet.dev');
-    expect(after.filter((key) => /^(Cluster|ValidatingAdmission)/.test(key) && !key.includes('.'))).toEqual(
-      [],
-    );
-    // And again, as any release.
-    await helm('upgrade', THIRD, CHART, '--reuse-values');
-    expect(Object.keys(await ownedBy(THIRD))).toEqual(after);
   }, 120_000);
 });
