@@ -33,6 +33,17 @@ const STATIC_POD_UNCLEAR: Failure = Object.freeze({
 
 const NOTHING: readonly never[] = Object.freeze([]);
 
+/**
+ * So many identities of either kind are given to one pod: who may write identities in a namespace could otherwise have any
+ * number of SVIDs signed for, and sent to, nodes that are others' too.
+ */
+export const MOST_IDENTITIES = 64;
+
+const TOO_MANY_IDENTITIES: Failure = Object.freeze({
+  reason: 'TooManyIdentities',
+  message: `${MOST_IDENTITIES} others of its kind, which come before it by name, are given to the pod already; let it select fewer pods, or take some of the others away`,
+});
+
 /** Whether two registrations with one ID are the same in every field. */
 export function isSame(a: Registration, b: Registration): boolean {
   return a.revision === b.revision && a.nodeName === b.nodeName && sameSubject(a.subject, b.subject);
@@ -78,11 +89,44 @@ export function grantPod<Identity extends ReadyIdentity>(
     annotations: pod.annotations,
   };
   const grants: Grant<Identity>[] = [];
+  const given = new Given();
   for (const identity of selecting) {
-    if (!identity.rules.fallback || onlyFallbacks)
-      grants.push({ identity, result: grantOne(identity, pod, subject, data, grants) });
+    if (identity.rules.fallback && !onlyFallbacks) continue;
+    const result = given.isFull(identity)
+      ? TOO_MANY_IDENTITIES
+      : grantOne(identity, pod, subject, data, given);
+    if (isRegistration(result)) given.add(result);
+    grants.push({ identity, result });
   }
   return grants;
+}
+
+/** What a pod has got so far. */
+class Given {
+  readonly #byUri = new Map<string, Registration>();
+  readonly #byHint = new Map<string, Registration>();
+  readonly #counts = { WorkloadIdentity: 0, ClusterWorkloadIdentity: 0 };
+
+  add(registration: Registration): void {
+    this.#byUri.set(registration.spiffeId.uri, registration);
+    if (registration.hint !== '') this.#byHint.set(registration.hint, registration);
+    this.#counts[registration.identity.kind] += 1;
+  }
+
+  isFull({ rules }: ReadyIdentity): boolean {
+    return this.#counts[rules.ref.kind] >= MOST_IDENTITIES;
+  }
+
+  collision({ spiffeId: { uri }, hint }: Registration): Failure | undefined {
+    const alike = this.#byUri.get(uri);
+    if (alike !== undefined)
+      return failure(
+        'DuplicateSPIFFEID',
+        `${identityTitle(alike.identity)} gives the pod the same SPIFFE ID ${uri} already; let one of the two select other pods`,
+      );
+    const hinted = this.#byHint.get(hint);
+    return hinted === undefined ? undefined : hintConflict(hinted.identity, hint);
+  }
 }
 
 function grantOne(
@@ -90,7 +134,7 @@ function grantOne(
   pod: PodFacts,
   subject: RegistrationSubject,
   data: TemplateData,
-  given: readonly Grant[],
+  given: Given,
 ): Registration | Failure {
   if (identity.problem !== undefined) return identity.problem;
   if (pod.nodeName === '') return POD_NOT_BOUND;
@@ -102,7 +146,7 @@ function grantOne(
   if (noContainer !== undefined) return noContainer;
   const registration = register(identity, subject, pod.nodeName, data);
   if (!isRegistration(registration)) return registration;
-  const refused = collision(registration, given);
+  const refused = given.collision(registration);
   if (refused !== undefined) return refused;
   // The annotations of a mirror are anybody's to write, and its status is the node's: that has to name the container.
   return containers === undefined && !staticPods ? registration : ofContainers(registration, containers, pod);
@@ -143,21 +187,6 @@ function registrationId(subject: RegistrationSubject, ref: IdentityRef): string 
   // The segments tell the kinds apart: a cluster-scoped identity has no namespace.
   // Joined rather than concatenated: the engine keeps a concatenation as its parts, which are many bytes more.
   return (ref.namespace === '' ? [subject.uid, ref.name] : [subject.uid, ref.namespace, ref.name]).join('/');
-}
-
-function collision(registration: Registration, given: readonly Grant[]): Failure | undefined {
-  for (const { result: other } of given) {
-    if (!isRegistration(other)) continue;
-    if (other.spiffeId.uri === registration.spiffeId.uri) {
-      return failure(
-        'DuplicateSPIFFEID',
-        `${identityTitle(other.identity)} gives the pod the same SPIFFE ID ${other.spiffeId.uri} already; let one of the two select other pods`,
-      );
-    }
-    if (registration.hint !== '' && other.hint === registration.hint)
-      return hintConflict(other.identity, other.hint);
-  }
-  return undefined;
 }
 
 /** Hints are unique per workload (Workload API §5.2.1). */

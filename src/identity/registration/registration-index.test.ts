@@ -1,6 +1,7 @@
 import { beforeEach, describe, expect, it } from '@jest/globals';
 
 import { aClusterWorkloadIdentity, aPod, aWorkloadIdentity } from '../../../test/support/identities.js';
+import { MOST_IDENTITIES } from './grants.js';
 import type { IdentityResource } from './identity-rules.js';
 import type { IdentityOutcome } from './outcome.js';
 import { createRegistrationIndex, type RegistrationIndex } from './registration-index.js';
@@ -544,6 +545,54 @@ describe('identities for processes', () => {
     const back = index.applyIdentity(process('x', { processSelector: { uid: 1 } }));
     expect(back.removed.map(({ id }) => id)).toEqual(['uid-shop-payments-1/x']);
     expect(back.changed.map(({ id }) => id)).toEqual(['process//x']);
+  });
+});
+
+describe('very many identities for one pod', () => {
+  const name = (at: number): string => `i${String(at).padStart(4, '0')}`;
+
+  it('are given up to a bound for each kind, and the others are told so, until there is room', () => {
+    index.applyPod(aPod());
+    const many = Array.from({ length: MOST_IDENTITIES + 2 }, (_, at) =>
+      aWorkloadIdentity(name(at), { spiffeIDTemplate: `/ns/shop/${name(at)}` }),
+    );
+    for (const identity of many.toReversed()) index.applyIdentity(identity);
+    // Whoever writes in the namespace leaves room for what the cluster's admin gives.
+    index.applyIdentity(aClusterWorkloadIdentity('all', { spiffeIDTemplate: '/all' }));
+    const names = (): readonly string[] => index.forPod(aPod().uid).map(({ identity }) => identity.name);
+    expect(names()).toEqual([...Array.from({ length: MOST_IDENTITIES }, (_, at) => name(at)), 'all']);
+    const [first] = many;
+    const last = many.at(-1);
+    if (first === undefined || last === undefined) throw new Error('none');
+    expect(outcomeOf(last)).toMatchObject({
+      ...{ registrations: 0, failuresTotal: 1, failures: [{ reason: 'TooManyIdentities' }] },
+    });
+    const { kind, metadata } = first;
+    const { changed } = index.removeIdentity({ kind, namespace: 'shop', name: metadata.name });
+    expect(changed.map(({ identity }) => identity.name)).toEqual([name(MOST_IDENTITIES)]);
+  });
+
+  it('cost their number, not its square, when the pod changes', () => {
+    const identity = (at: number): IdentityResource =>
+      aWorkloadIdentity(name(at), { spiffeIDTemplate: `/ns/shop/${name(at)}` });
+    /** The least of some changes of a pod, in milliseconds. */
+    const changing = (count: number): number => {
+      const own = createRegistrationIndex({
+        trustDomain: 'example.org',
+        defaults: { x509TtlSeconds: 3600, jwtTtlSeconds: 300 },
+      });
+      for (let at = 0; at < count; at += 1) own.applyIdentity(identity(at));
+      own.applyPod(aPod());
+      const times = ['a', 'b', 'c', 'd', 'e'].map((version) => {
+        const began = performance.now();
+        own.applyPod({ ...aPod(), labels: { ...aPod().labels, version } });
+        return performance.now() - began;
+      });
+      return Math.min(...times);
+    };
+    changing(500);
+    // Sixteen times as many; their square would be 256 times.
+    expect(changing(8000)).toBeLessThan(80 * changing(500));
   });
 });
 

@@ -9,13 +9,13 @@ import {
   type Grant,
   grantPod,
   isRegistration,
-  isSame,
   POD_NOT_BOUND,
   PROCESS_ID_PREFIX,
   type ReadyIdentity,
 } from './grants.js';
 import { type IdentityBounds, type IdentityResource, readIdentity } from './identity-rules.js';
 import { DeltaBuilder } from './index-delta.js';
+import { KnownGrants } from './known-grants.js';
 import { Namer } from './names.js';
 import { type Failure, identityKey, type IdentityOutcome, type RegistrationDelta } from './outcome.js';
 import { type PodEntry, PodTable } from './pods.js';
@@ -361,24 +361,19 @@ class Index implements RegistrationIndex {
   /** Gives a pod its new grants, and tells what changed. */
   #settle(pod: Pod, grants: readonly Grant<IdentityEntry>[], delta: DeltaBuilder): void {
     const before = pod.grants;
-    const after = before.length === 0 ? grants : grants.map((grant) => keepSame(grant, before));
+    const known = new KnownGrants(before);
+    const after = before.length === 0 ? grants : grants.map((grant) => known.keepSame(grant));
     if (after.length === before.length && after.every((grant, at) => grant === before[at])) return;
+    const now = new KnownGrants(after);
     for (const { identity, result } of before) {
       uncount(identity, pod, result);
       delta.outcome(identity.rules.ref);
-      if (!isRegistration(result)) continue;
-      const next = after.find(
-        (grant) => isRegistration(grant.result) && grant.result.id === result.id,
-      )?.result;
-      delta.step(result, next !== undefined && isRegistration(next) ? next : undefined);
+      if (isRegistration(result)) delta.step(result, now.registration(result.id));
     }
     for (const { identity, result } of after) {
       count(identity, pod, result);
       delta.outcome(identity.rules.ref);
-      if (
-        isRegistration(result) &&
-        !before.some((grant) => isRegistration(grant.result) && grant.result.id === result.id)
-      )
+      if (isRegistration(result) && known.registration(result.id) === undefined)
         delta.step(undefined, result);
     }
     pod.grants = after;
@@ -394,23 +389,6 @@ function selectsLabels(
   labels: Readonly<Record<string, string>>,
 ): boolean {
   return selector === undefined || labelSelectorMatches(selector, labels);
-}
-
-/** The grant that the pod had already when it is the same; else the new one, with the old registration if that is. */
-function keepSame(
-  grant: Grant<IdentityEntry>,
-  before: readonly Grant<IdentityEntry>[],
-): Grant<IdentityEntry> {
-  const { identity, result } = grant;
-  for (const old of before) {
-    if (isRegistration(result)) {
-      if (!isRegistration(old.result) || old.result.id !== result.id || !isSame(old.result, result)) continue;
-      return old.identity === identity ? old : { identity, result: old.result };
-    }
-    if (old.identity !== identity || isRegistration(old.result)) continue;
-    if (old.result.reason === result.reason && old.result.message === result.message) return old;
-  }
-  return grant;
 }
 
 function count(identity: IdentityEntry, pod: Pod, result: Registration | Failure): void {
