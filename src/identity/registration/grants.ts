@@ -39,10 +39,12 @@ const NOTHING: readonly never[] = Object.freeze([]);
  */
 export const MOST_IDENTITIES = 64;
 
-const TOO_MANY_IDENTITIES: Failure = Object.freeze({
-  reason: 'TooManyIdentities',
-  message: `${MOST_IDENTITIES} others of its kind, which come before it by name, are given to the pod already; let it select fewer pods, or take some of the others away`,
-});
+const TOO_MANY_IDENTITIES: Failure = Object.freeze(
+  failure(
+    'TooManyIdentities',
+    `${MOST_IDENTITIES} others of its kind, which come before it by name, are given to the pod already; let it select fewer pods, or take some of the others away`,
+  ),
+);
 
 /** Whether two registrations with one ID are the same in every field. */
 export function isSame(a: Registration, b: Registration): boolean {
