@@ -1,8 +1,9 @@
 import { beforeEach, describe, expect, it } from '@jest/globals';
 import { startFaultProxy } from '../../../test/rig/fault-proxy.js';
 import { identityIn, nodeWorlds, type NodeWorld, type Replica } from '../../../test/support/node-world.js';
+import { FakeClock } from '../../../test/support/fake-clock.js';
 import { until } from '../../../test/support/until.js';
-import { formatBundleDocument } from '../../identity/spiffe/bundle-document.js';
+import { formatBundleDocument, parseBundleDocument } from '../../identity/spiffe/bundle-document.js';
 import { SignetError } from '../../lib/errors.js';
 import { createRpcServer } from '../../rpc/server.js';
 import { nodeService } from '../../rpc/services.js';
@@ -201,6 +202,25 @@ describe('an agent’s own SVID', () => {
     await advancing('a new SVID', () => signed.length >= 2);
     expect(w.reviewed).toBe(2);
     await worksAgain(connection);
+  });
+
+  it('is renewed over the connection that there is while the clock is behind, and that connection stays', async () => {
+    const { port } = await replica();
+    const clock = new FakeClock(w.clock.now());
+    const connection = await connected(port, w.agentPod('n1'), { clock });
+    const received = (async () => {
+      for await (const { own } of connection.rpc.client(nodeService).watchBundles({}))
+        connection.learn(parseBundleDocument(w.ca.trustDomain, own), []);
+    })().catch((error: unknown) => error);
+    await works(connection);
+    clock.jump(-10 * MINUTE);
+    // Longer than it would go on with the bundle that it knows.
+    for (let second = 0; second < 120; second++) await clock.advance(1_000);
+    await until('another SVID', () => signed.length === 2);
+    expect(w.log.all.join('\n')).not.toMatch(/could not be renewed|proves itself anew/);
+    await works(connection);
+    connection.close();
+    expect(await received).toMatchObject({ code: 'RpcCancelled' });
   });
 
   it('is replaced at once when its authority is tainted', async () => {

@@ -1,3 +1,4 @@
+import { BACKDATE_MS } from '../../identity/pki/backdate.js';
 import { isTrustedBy, verifyX509Svid } from '../../identity/pki/svid.js';
 import { parseCertificate } from '../../identity/pki/certificate.js';
 import { formatBundleDocument, parseBundleDocument } from '../../identity/spiffe/bundle-document.js';
@@ -16,6 +17,7 @@ import type { AgentSvid } from '../../rpc/gen/signet/node/v1/node.js';
 import { nodeService } from '../../rpc/services.js';
 import type { PeerVerdict, TlsIdentity, TlsSvid } from '../../rpc/tls/identity.js';
 import type { MadeKey } from '../key-maker.js';
+import { timeFor } from '../rotation.js';
 import { openOwnSvid, type OwnSvidOptions, type SignedOwnSvid } from '../own-svid.js';
 
 /** How an agent reaches its server and proves itself. */
@@ -66,6 +68,7 @@ export async function connectToServer(
   const tainted = new WatchedValue<readonly string[]>([]);
   let nodeName = '';
   let chain: readonly Uint8Array[] = [];
+  let received = { signedAt: 0, receivedMonotonic: 0 };
   /** Stays empty until the first one has come. */
   const svid = new WatchedValue<TlsSvid | undefined>(undefined);
   const identity: TlsIdentity = {
@@ -86,7 +89,7 @@ export async function connectToServer(
 
   /**
    * The bundle of a verified server, also one that is older: its authorities may have been put back from a backup. A replica
-   * that is a moment behind sends the newest in a moment.
+   * that is a moment behind sends the newest in a moment. The same one is no change: connections would be judged anew for it.
    */
   const believe = (bundle: TrustBundle): void => {
     if (bundle.x509Authorities.length === 0) return;
@@ -108,6 +111,7 @@ export async function connectToServer(
     believe(parseBundleDocument(trustDomain, answer.bundle));
     nodeName = answer.nodeName;
     chain = answer.chain;
+    received = { signedAt: notBefore + BACKDATE_MS, receivedMonotonic: clock.monotonic() };
     return { chain, notBefore, notAfter, authorityId: authorityKeyId ?? '' };
   };
   let failed = 0;
@@ -141,14 +145,16 @@ export async function connectToServer(
   const refreshTrust = async (whateverItIs: boolean): Promise<void> => {
     const bundle = await readBundle(options).catch(() => undefined);
     if (bundle === undefined) return;
-    if (whateverItIs || bundle.sequence > trust.value.sequence) trust.set(bundle);
+    if (whateverItIs || bundle.sequence > trust.value.sequence) believe(bundle);
   };
   /**
    * By the SVID that it has and its token, else by its token alone: a node that slept too long wakes up as nobody, and no server
    * takes an SVID of authorities that are lost.
    */
   const request = async (key: MadeKey): Promise<SignedOwnSvid> => {
-    if (svid.value === undefined || !isTrustedBy(trust.value, chain, clock.now())) return attest(key);
+    // A clock that is behind makes none of it wrong, and the connection that there is may be the last one that it lets be made.
+    const now = timeFor(received, clock);
+    if (svid.value === undefined || !isTrustedBy(trust.value, chain, now)) return attest(key);
     try {
       const asked = { csr: Buffer.from(key.csr), token: await readToken() };
       return take(await rpc.client(nodeService).renew(asked, { deadlineMs: CALL_DEADLINE_MS }), key);
