@@ -4,6 +4,7 @@ import type { Server } from 'node:net';
 import { connect } from 'node:net';
 import { basename, dirname, isAbsolute, join } from 'node:path';
 import { SignetError } from '../lib/errors.js';
+import { fileSystemHint } from '../lib/file-system-hint.js';
 import type { Random } from '../lib/random.js';
 
 /** A socket file that cannot be made, with the reason as its code. */
@@ -232,5 +233,7 @@ function inUse(path: string): SocketFileError {
 }
 
 function describe(error: unknown): string {
+  const hint = fileSystemHint(error);
+  if (hint !== undefined) return hint;
   return error instanceof Error ? error.message : String(error);
 }

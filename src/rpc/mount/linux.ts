@@ -1,6 +1,7 @@
 import { mkdirSync, rmdirSync, statfsSync, statSync } from 'node:fs';
 import { platform } from 'node:os';
 import { dirname } from 'node:path';
+import { fileSystemHint } from '../../lib/file-system-hint.js';
 import { MountError, type MountPlace, type Mounts, type MountState } from './mounts.js';
 import { pin, pinEntry, pinParent, pinReadable, type PinnedDirectory } from './pinned.js';
 
@@ -176,7 +177,14 @@ function mkdirOrThere(path: string): void {
   try {
     mkdirSync(path, { mode: 0o750 });
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'EEXIST') return;
+    // In the kubelet's directory, not where the volume is.
+    const hint = fileSystemHint(error);
+    const reason = `${code ?? 'unknown'}${hint === undefined ? '' : `: ${hint}`}`;
+    throw new MountError('MountFailed', `cannot make the volume's directory in that of its pod: ${reason}`, {
+      cause: error,
+    });
   }
 }
 
