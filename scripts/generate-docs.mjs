@@ -275,12 +275,13 @@ function errorPage() {
   const found = new Map();
   for (const file of sources(join(root, 'src'))) {
     const source = ts.createSourceFile(file, readFileSync(file, 'utf8'), ts.ScriptTarget.Latest, true);
+    const helpers = raisers(source);
     const visit = (node) => {
-      const { code, message } = raised(node) ?? {};
+      const { code, messages } = raised(node) ?? raisedBy(helpers, node) ?? {};
       if (code !== undefined) {
         const entry = found.get(code) ?? { rooms: new Set(), messages: new Set() };
         entry.rooms.add(relative(join(root, 'src'), dirname(file)));
-        if (message !== undefined) entry.messages.add(message);
+        for (const message of messages) entry.messages.add(message);
         found.set(code, entry);
       }
       ts.forEachChild(node, visit);
@@ -291,7 +292,7 @@ function errorPage() {
     .sort(([a], [b]) => (a < b ? -1 : 1))
     .map(([code, { rooms, messages }]) => {
       const text = [...messages].map((message) => message.replaceAll('|', '\\|')).join('<br>');
-      return `| \`${code}\` | ${[...rooms].sort().join(', ')} | ${text} |`;
+      return `| \`${code}\` | ${[...rooms].sort().join(', ')} | ${text === '' ? 'what its cause says' : text} |`;
     });
   return `# Errors
 
@@ -317,18 +318,44 @@ function raised(node) {
   if (!raises) return undefined;
   for (const [index, argument] of (node.arguments ?? []).entries()) {
     if (!ts.isStringLiteral(argument) || !/^[A-Z][A-Za-z0-9]{3,}$/.test(argument.text)) continue;
-    return { code: argument.text, message: words(node.arguments[index + 1]) };
+    return { code: argument.text, messages: words(node.arguments[index + 1]) };
   }
   return undefined;
 }
 
+/** Functions of a file that raise one code with a message that they are handed: name → code, and which argument it is. */
+function raisers(source) {
+  const found = new Map();
+  const visit = (node, owner) => {
+    const within = ts.isFunctionDeclaration(node) && node.name !== undefined ? node : owner;
+    if (within !== undefined && ts.isNewExpression(node) && /Error$/.test(node.expression.getText())) {
+      const [code, message] = node.arguments ?? [];
+      const at = within.parameters.findIndex(({ name }) => name.getText() === message?.getText());
+      if (code !== undefined && ts.isStringLiteral(code) && at >= 0)
+        found.set(within.name.text, { code: code.text, at });
+    }
+    ts.forEachChild(node, (child) => visit(child, within));
+  };
+  visit(source, undefined);
+  return found;
+}
+
+function raisedBy(helpers, node) {
+  if (!ts.isCallExpression(node)) return undefined;
+  const helper = helpers.get(node.expression.getText());
+  return helper && { code: helper.code, messages: words(node.arguments[helper.at]) };
+}
+
+/** What a message may say; … stands for what is put in. */
 function words(node) {
-  if (node === undefined) return undefined;
-  if (ts.isStringLiteral(node) || ts.isNoSubstitutionTemplateLiteral(node)) return node.text;
+  if (node === undefined) return [];
+  if (ts.isParenthesizedExpression(node)) return words(node.expression);
+  if (ts.isConditionalExpression(node)) return [...words(node.whenTrue), ...words(node.whenFalse)];
+  if (ts.isStringLiteral(node) || ts.isNoSubstitutionTemplateLiteral(node)) return [node.text];
   if (ts.isTemplateExpression(node)) {
-    return node.head.text + node.templateSpans.map((span) => `…${span.literal.text}`).join('');
+    return [node.head.text + node.templateSpans.map((span) => `…${span.literal.text}`).join('')];
   }
-  return undefined;
+  return [];
 }
 
 function sources(directory) {

@@ -59,6 +59,8 @@ describe('the reference', () => {
     expect(codes.length).toBeGreaterThan(100);
     const page = read('docs/reference/errors.md');
     expect(codes.filter((code) => !page.includes(`\n| \`${code}\` |`))).toEqual([]);
+    // And it says something of each.
+    expect(page.match(/^\| `\w+` \|[^|]*\| *\|$/gm)).toBeNull();
   });
 
   it('has a line of each metric', () => {
