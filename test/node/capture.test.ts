@@ -3,6 +3,7 @@ import { IMAGES } from '../rig/images.js';
 import type { ProgramRun } from '../rig/node.js';
 import { isSkipped, rigTimeout } from '../rig/rig.js';
 import { until } from '../support/until.js';
+import { grpcProgram, httpsProgram } from './support/probed-programs.js';
 import { startNodeWorld, type NodeWorld } from './support/world.js';
 
 /* A program without TLS that listens on all addresses, in a pod whose ports are captured, on a real node. */
@@ -176,6 +177,63 @@ const WEB = 'spiffe://example.org/ns/shop/sa/web';
     },
     LIMIT,
   );
+
+  describe('and whose programs are probed by HTTPS and by gRPC', () => {
+    beforeAll(async () => {
+      const program = (name: string, script: string, readinessProbe: object): object => ({
+        ...{ name, image: IMAGES.signet, command: [...NODE, script] },
+        readinessProbe: { ...readinessProbe, periodSeconds: 1, failureThreshold: 1 },
+      });
+      const ports = {
+        'signet.dev/proxy-inbound': '8443:8443,9000:9000/http2',
+        'signet.dev/proxy-capture': 'true',
+      };
+      await applyPod('probed', IDLE, ports, {
+        serviceAccountName: 'web',
+        securityContext: {
+          ...{ runAsNonRoot: true, runAsUser: 65532, seccompProfile: { type: 'RuntimeDefault' } },
+        },
+        containers: [
+          program('tls', await httpsProgram(), { httpGet: { path: '/health', port: 8443, scheme: 'HTTPS' } }),
+          program('grpc', grpcProgram, { grpc: { port: 9000, service: 'items' } }),
+        ],
+      });
+      await world.podIs('Ready', 'probed', 'shop');
+    }, LIMIT);
+
+    const isContainerReady = async (container: string): Promise<boolean> => {
+      const path = `--output=jsonpath={.status.containerStatuses[?(@.name=="${container}")].ready}`;
+      return (await world.kubectl('get', 'pod', 'probed', '--namespace=shop', path)) === 'true';
+    };
+    /** Asks a program itself, within the pod; who probed it last. */
+    const tell = async (port: number, path: string): Promise<unknown> => {
+      const asked = `console.log(await (await fetch('http://127.0.0.1:${port}${path}')).text())`;
+      const { code, stdout, stderr } = await world.exec('probed', [...NODE, asked], 'shop');
+      if (code !== 0) throw new Error(stderr);
+      return JSON.parse(stdout);
+    };
+
+    it.each([
+      ['HTTPS, with a certificate of its own', 'tls', 8001, /^kube-probe/, 'grpc'],
+      ['gRPC, for a service by name', 'grpc', 8002, /./, 'tls'],
+    ])(
+      'is ready as its program says by %s, which the proxy asks',
+      async (_, container, port, agent, other) => {
+        expect(await isContainerReady(container)).toBe(true);
+        // Not the kubelet, which has an address of the node.
+        expect(await tell(port, '/last')).toEqual({
+          from: expect.stringMatching(/^(::ffff:)?127\.0\.0\.1$/),
+          agent: expect.stringMatching(agent),
+        });
+        await tell(port, '/sick');
+        await until('a container that is not ready', async () => !(await isContainerReady(container)), LIMIT);
+        expect(await isContainerReady(other)).toBe(true);
+        await tell(port, '/well');
+        await until('a container that is ready', () => isContainerReady(container), LIMIT);
+      },
+      LIMIT,
+    );
+  });
 
   it(
     'is not made where the namespace gives no pod that right, and told so',

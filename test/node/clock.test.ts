@@ -9,6 +9,8 @@ import { AGENT_NAMESPACE, SERVER_NAMESPACE, startNodeWorld, type NodeWorld } fro
 /* An agent whose clock is ten minutes off, on a node of a cluster whose time is right. */
 
 const LIMIT = 90_000;
+/** After its clock was set. It is seconds on a machine with nothing else to do, and no back-off or kernel's patience is in it. */
+const RECOVERY_LIMIT = 30_000;
 const MINUTES = 60;
 /** Of the identity `brief`, in ms. */
 const BRIEF_MS = 20_000;
@@ -99,10 +101,10 @@ const BRIEF_MS = 20_000;
     expect(Date.now()).toBeLessThan(end + 30_000);
     expect(await svidOf('steady')).toBeDefined();
     await scaleServer(1);
-    // Its own SVID begins with its start.
-    expect(await agentSays(/not valid (yet|before)|not yet valid/i)).toBeDefined();
+    // The server's own SVID begins with its start.
+    expect(await agentSays(/certificate is refused.* is valid from .* only/)).toBeDefined();
     await clock.setAhead(0);
-    const again = await until('another SVID', () => svidOf('brief'), LIMIT);
+    const again = await until('another SVID', () => svidOf('brief'), RECOVERY_LIMIT);
     expect(isValid(again, Date.now())).toBe(true);
   });
 
