@@ -31,6 +31,21 @@ const specOf = (object: Fields): Fields => object['spec'] as Fields;
 const problemsOf = (plan: InjectionPlan): readonly string[] =>
   plan.do === 'refuse' ? plan.problems.map(({ field, message }) => `${field}: ${message}`) : [];
 
+describe('a pod that asks for a proxy and can have none', () => {
+  it.each([
+    ['in the network of its node', { hostNetwork: true }],
+    ['on Windows', { os: { name: 'windows' } }],
+  ])('is refused, since it would be open to everybody: %s', (_, spec) => {
+    const annotations = { 'signet.dev/inject-proxy': 'true', 'signet.dev/proxy-inbound': '8443:8080' };
+    expect(problemsOf(planInjection(pod(spec, { annotations }), context)).join()).toMatch(
+      /^metadata\.annotations\["signet\.dev\/inject-proxy"\]: asks for a proxy, and this pod can have none/,
+    );
+    const isMeant = { annotations, labels: { 'signet.dev/inject': 'false' } };
+    for (const metadata of [isMeant, { annotations: { 'signet.dev/inject-proxy': 'false' } }])
+      expect(planInjection(pod(spec, metadata), context).do).toBe('nothing');
+  });
+});
+
 describe('a pod that asks for captured ports', () => {
   const asking = (image: string | undefined, more: Readonly<Record<string, string>> = {}): InjectionPlan =>
     planInjection(

@@ -69,8 +69,9 @@ interface VolumePlan {
  */
 export function planInjection(object: Fields, context: InjectionContext): InjectionPlan {
   const pod = readNewPod(object);
-  const skipped = skip(pod, context);
-  if (skipped !== undefined) return { do: 'nothing', warnings: skipped };
+  if (isSkipped(pod, context)) return { do: 'nothing', warnings: [] };
+  const impossible = whyNot(pod);
+  if (impossible !== undefined) return without(pod, impossible);
   const label = pod.labels[INJECT_LABEL];
   if (label !== undefined && label !== 'true')
     return refuse({
@@ -131,22 +132,36 @@ function notOffered(
   return undefined;
 }
 
-/** The warnings for a pod that gets nothing; undefined for one that does. */
-function skip(
-  pod: NewPod,
-  { namespace, skippedNamespaces }: InjectionContext,
-): readonly string[] | undefined {
-  if (skippedNamespaces.has(namespace)) return [];
-  // A static pod is the kubelet's, whatever the API server thinks of it.
-  if (Object.hasOwn(pod.annotations, MIRROR_ANNOTATION)) return [];
-  if (pod.labels[INJECT_LABEL] === 'false') return [];
-  const why = (reason: string): readonly string[] => [
-    `no identity is added to this pod: ${reason}; label it ${INJECT_LABEL}: "false" to say that this is meant`,
-  ];
-  if (pod.os === 'windows') return why('it runs on Windows, where Signet has no agent');
-  if (pod.hostNetwork)
-    return why('it is in the network of its node; write a volume of csi.signet.dev by hand if it needs one');
-  return undefined;
+/** Whether a pod is none that anything is done about. */
+function isSkipped(pod: NewPod, { namespace, skippedNamespaces }: InjectionContext): boolean {
+  return (
+    skippedNamespaces.has(namespace) ||
+    // A static pod is the kubelet's, whatever the API server thinks of it.
+    Object.hasOwn(pod.annotations, MIRROR_ANNOTATION) ||
+    pod.labels[INJECT_LABEL] === 'false'
+  );
+}
+
+/** Why nothing can be added to a pod. */
+function whyNot({ os, hostNetwork }: NewPod): string | undefined {
+  if (os === 'windows') return 'it runs on Windows, where Signet has no agent';
+  return hostNetwork ? 'it is in the network of its node' : undefined;
+}
+
+/** An identity that is not added is missed; a proxy that is not would let everybody in to who is taken to be behind it. */
+function without(pod: NewPod, reason: string): InjectionPlan {
+  if (Object.hasOwn(pod.annotations, PROXY_ANNOTATION) && pod.annotations[PROXY_ANNOTATION] !== 'false')
+    return refuse({
+      field: annotationField(PROXY_ANNOTATION),
+      message: `asks for a proxy, and this pod can have none: ${reason}; take the annotation away, or label the pod ${INJECT_LABEL}: "false"`,
+    });
+  const byHand = pod.hostNetwork ? '; write a volume of csi.signet.dev by hand if it needs one' : '';
+  return {
+    do: 'nothing',
+    warnings: [
+      `no identity is added to this pod: ${reason}${byHand}; label it ${INJECT_LABEL}: "false" to say that this is meant`,
+    ],
+  };
 }
 
 function planVolume(
