@@ -221,7 +221,8 @@ describe('a TLS client', () => {
     await check(client);
     client.close();
     await until('the connection to go', () => one.listeners[0]?.connections === 0);
-    expect(identity.followers).toBe(0);
+    // Its other end goes a moment later.
+    await until('nobody who follows', () => identity.followers === 0);
     one.identity.svid.set(undefined);
     const waiting = one.dial(port, undefined, { identity });
     await expect(check(waiting)).rejects.toMatchObject({ status: 'Unavailable' });

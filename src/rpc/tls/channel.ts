@@ -38,7 +38,7 @@ const BACKOFF = { initialMs: 100, maxMs: 5000 };
  * How long the network may take to connect, in milliseconds. The kernel would ask again after 1, 3, 7, 15, 31 and 63 seconds, and
  * give up after two minutes: a server that has come back meanwhile, or another one, would wait for the next of these.
  */
-export const CONNECT_TIMEOUT_MS = 5_000;
+const CONNECT_TIMEOUT_MS = 5_000;
 /** The longest time between two looks at the wall clock, which may jump. Milliseconds. */
 const LONGEST_LOOK_MS = 30_000;
 
