@@ -306,7 +306,8 @@ class SharedAuthorities implements ClusterAuthorities {
     } catch (thrown) {
       this.#tell(SignetError.from(thrown));
     }
-    await this.#sealing.look(() => this.#evidence());
+    // Not waited for: a KMS that hangs must not keep this replica from seeing the newest state.
+    void this.#sealing.look(() => this.#evidence());
   }
 
   /** What did not open by the former key may open by the one that is named now. */

@@ -56,6 +56,7 @@ export class ClusterSealing {
   #inForce: { readonly encryption: KeyEncryption; readonly named: string } | undefined;
   #verified: { readonly encryption: KeyEncryption; readonly files: string; readonly at: number } | undefined;
   #last: Promise<unknown> = Promise.resolve();
+  #waiting: Promise<void> | undefined;
   #told = '';
 
   constructor(options: ClusterSealingOptions) {
@@ -105,10 +106,12 @@ export class ClusterSealing {
 
   /**
    * Takes the KEK that the settings name, if it is another one and can be taken; and, where this replica leads, seals anew
-   * what it does not seal yet. What fails is told in {@link state}, and tried again at the next look.
+   * what it does not seal yet. What fails is told in {@link state}, and tried again at the next look. Looks that wait for one
+   * another are one: a KMS that hangs piles up nothing.
    */
   look(evidence: () => string | undefined): Promise<void> {
-    return this.#alone(async () => {
+    this.#waiting ??= this.#alone(async () => {
+      this.#waiting = undefined;
       const named = namedBy(this.#options.settings.value);
       const refused = await outcome(() => this.#change(named, evidence));
       const isLeader = this.#options.leading.value;
@@ -117,6 +120,7 @@ export class ClusterSealing {
       if (named !== namedBy(this.#options.settings.value) || isLeader !== this.#options.leading.value) return;
       this.#tell(refused, unsealed);
     });
+    return this.#waiting;
   }
 
   async #change(named: string, evidence: () => string | undefined): Promise<void> {

@@ -119,6 +119,7 @@ export async function startDev(options: DevOptions): Promise<RunningDev> {
     const ca = await openCa(settings.value, { ...options, directory: state.ca });
     closers.push(() => ca.close());
     closers.push(settings.watch((now) => ca.configure(caConfigOf(now))));
+    closers.push(tellOfOtherKey(settings, logger));
     closers.push(keepBundleFile(state.bundleFile, ca.bundle, logger));
 
     const identity = composeIdentity(store, ca, settings, options);
@@ -190,6 +191,12 @@ export async function startDev(options: DevOptions): Promise<RunningDev> {
     await closeAll();
     throw error;
   }
+}
+
+/** What seals authority keys is read when they are opened. */
+function tellOfOtherKey(settings: Watched<TrustDomainSettings>, logger: Logger): () => void {
+  const named = derived(settings, (now) => [now.keyEncryption, now.previousKeyEncryption]);
+  return named.watch(() => logger.warn('spec.keyEncryption has changed; it is used from the next start on'));
 }
 
 function settingsOf(store: FolderStore, options: DevOptions): TrustDomainSettings {
