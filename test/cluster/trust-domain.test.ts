@@ -105,6 +105,7 @@ const CA_SECRET = `${SECRETS}/signet-ca`;
         'BundlePublished',
         async () => (await conditionOf(plane, 'BundlePublished')) === 'True Published',
       );
+      await until('KeysSealed', async () => (await conditionOf(plane, 'KeysSealed')) === 'True Sealed');
       const before = await writes();
       for (const turn of ['1', '2', '3'])
         await plane.request('PATCH', `${TRUST_DOMAINS}/main`, { metadata: { labels: { turn } } });

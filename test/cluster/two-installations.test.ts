@@ -89,6 +89,7 @@ async function rightsFor(namespace: string): Promise<string> {
     await first.ready;
     await until('Signing', async () => (await conditionOf(plane, 'Ready')) === 'True Signing');
     await until('published', async () => (await conditionOf(plane, 'BundlePublished')) === 'True Published');
+    await until('all is told', async () => (await conditionOf(plane, 'KeysSealed')) === 'True Sealed');
     expect(await servedBy()).toBe(OWNER);
     const before = await trustDomainStatusOf(plane);
 
